@@ -1,0 +1,49 @@
+"""The catalog in force: one immutable value with every lookup made at load, swapped whole."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gateway.types import Deployment, Model, Provider, Tier
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """What a name that a caller sent stands for."""
+
+    kind: Literal["tier", "model", "deployment"]
+    name: str
+    """The tier's, model's or deployment's own name."""
+    tier: Tier
+    """The tier asked for; for a model or deployment a tier made of just its deployments, with the default policy."""
+    prefer_provider: str | None = None
+    """From `tier@provider`."""
+    substituted: str | None = None
+    """The deprecated or vanished model whose replacement this is."""
+    note: str = ""
+    """Why it was substituted, with dates, for the Deprecation and Sunset headers."""
+    model: Model | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """One version of the catalog."""
+
+    version: str
+    """First 12 hex digits of the SHA-256 of the document."""
+    providers: Mapping[str, Provider]
+    models: Mapping[str, Model]
+    deployments: Mapping[str, Deployment]
+    tiers: Mapping[str, Tier]
+    targets: Mapping[str, Target]
+    """Every name a caller may send: tiers, `tier@provider`, models, `provider/model`, aliases."""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    default_tier: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def nearest(self, name: str, count: int = 3) -> list[str]:
+        """The names most like this one, for the error message."""
+        return difflib.get_close_matches(name[:128], list(self.targets), n=count, cutoff=0.4)

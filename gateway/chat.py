@@ -1,0 +1,180 @@
+"""The caller's chat-completions request: parsed once, never changed.
+
+The body is scanned, not decoded: top-level members stay slices of the caller's own bytes (`msgspec.Raw`), so a provider of
+the same dialect gets what the caller wrote, spliced together again, and a long conversation is never re-encoded. What
+the gateway itself must know is decoded strictly into `Head`; the whole body only for those who translate (`Chat.body`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from gateway.errors import CallerError, Kind, bad_request
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+_NULL = Raw(b"null")
+
+
+class Message(Struct):
+    """As much of a message as routing must know; `content` stays raw."""
+
+    role: Role
+    content: Raw = _NULL
+    tool_calls: Raw = _NULL
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Head(Struct):
+    """The members of the body that the gateway acts on, with OpenAI's types and ranges.
+
+    Source: OpenAI API description, CreateChatCompletionRequest (read 2026-11-21).
+    """
+
+    model: Annotated[str, Meta(min_length=1, max_length=512)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    user: str | None = None
+    service_tier: str | None = None
+    reasoning_effort: str | None = None
+    parallel_tool_calls: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    functions: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    metadata: dict[str, str] | None = None
+    gateway: dict[str, Any] | None = None
+
+
+_members = msgspec.json.Decoder(dict[str, Raw])
+_head = msgspec.json.Decoder(Head)
+_whole = msgspec.json.Decoder()
+
+# Members that would redirect a call or carry credentials in other gateways: refused, never passed on (case S3).
+_REFUSED = ("api_base", "base_url", "api_key", "extra_headers", "api_version", "custom_llm_provider")
+
+
+class Chat:
+    """One chat-completions request.
+
+    `members` maps each top-level field to its raw JSON bytes (bytes or `msgspec.Raw`), without `gateway`. Treat every
+    attribute as frozen: each attempt starts from the same request. `replace()` makes a changed copy.
+    """
+
+    __slots__ = ("_body", "head", "include_usage", "members", "model", "size", "stream")
+
+    def __init__(self, members: dict[str, bytes | Raw], head: Head, size: int) -> None:
+        self.members = members
+        self.head = head
+        self.model = head.model
+        self.stream = head.stream is True
+        self.include_usage = bool(head.stream_options and head.stream_options.include_usage)
+        self.size = size
+        """Bytes of the body as sent."""
+        self._body: dict[str, Any] | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The whole body decoded, for adapters that translate. Decoded on first use; read it, never change it."""
+        if self._body is None:
+            self._body = _whole.decode(self.encode({}))
+        return self._body
+
+    def encode(self, changes: Mapping[str, bytes | None]) -> bytes:
+        """The body as JSON with these members replaced, added, or (None) left out; everything else as it was sent."""
+        members = self.members
+        if changes:
+            members = {**members, **changes}  # type: ignore[dict-item]  # None marks a member to leave out
+        parts = [
+            b"%b:%b" % (_KEYS.get(name) or msgspec.json.encode(name), raw)
+            for name, raw in members.items()
+            if raw is not None
+        ]
+        return b"{" + b",".join(parts) + b"}"
+
+    def replace(self, changes: Mapping[str, bytes | None]) -> Chat:
+        """A request with these members changed and everything else shared; the head is read anew."""
+        return parse_chat(self.encode(changes))
+
+
+_KEYS = {name: b'"' + name.encode() + b'"' for name in (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")}
+
+
+def parse_chat(body: bytes) -> Chat:
+    """Parses and checks a request body.
+
+    Raises:
+        CallerError: BAD_REQUEST, naming the field and what it must be.
+    """
+    try:
+        members: dict[str, bytes | Raw] = _members.decode(body)  # type: ignore[assignment]  # dict is invariant
+        head = _head.decode(body)
+        if not body.isascii():
+            body.decode()  # raw members are not checked for UTF-8 by the scan
+    except msgspec.ValidationError as error:
+        message, param = _where(str(error))
+        raise bad_request(message, param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise bad_request(f"The request body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise bad_request("The request body is nested too deeply.") from None
+    if body.count(b'"model"') > 1:
+        _refuse_repeated_keys(body)
+    members.pop("gateway", None)
+    for name in _REFUSED:
+        if name in members:
+            raise bad_request(
+                f"Unrecognized request argument supplied: {name}. Where calls go is set in the gateway's catalog.", name
+            )
+    return Chat(members, head, len(body))
+
+
+def _where(error: str) -> tuple[str, str | None]:
+    """msgspec's `Expected X, got Y - at $.messages[0].role` as a message and OpenAI's `param`."""
+    text, _, path = error.partition(" - at `")
+    param = path.rstrip("`").removeprefix("$").lstrip(".").replace("[...]", "") or None
+    if param is None and text.startswith("Object missing required field `"):
+        param = text.removeprefix("Object missing required field `").rstrip("`")
+        return f"Missing required parameter: '{param}'.", param
+    if text.startswith("Object missing required field `"):
+        inner = text.removeprefix("Object missing required field `").rstrip("`")
+        return f"Missing required parameter: '{param}.{inner}'.", f"{param}.{inner}"
+    return (f"Invalid value for '{param}': {text}." if param else f"Invalid request body: {text}."), param
+
+
+def _refuse_repeated_keys(body: bytes) -> None:
+    """Refuses a body whose top-level object repeats a key; only called where that is possible."""
+    import json  # the one parser that reports pairs; off the hot path
+
+    depth_pairs: list[list[tuple[str, Any]]] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        depth_pairs.append(pairs)
+        return {}
+
+    json.loads(body, object_pairs_hook=keep)
+    names = [name for name, _ in depth_pairs[-1]]  # the outermost object closes last
+    for name in names:
+        if names.count(name) > 1:
+            raise CallerError(Kind.BAD_REQUEST, f"The request body names '{name}' more than once.", param=name)
