@@ -1,8 +1,9 @@
 """The caller's chat-completions request: parsed once, never changed.
 
-The body is scanned, not decoded: top-level members stay slices of the caller's own bytes (`msgspec.Raw`), so a provider of
-the same dialect gets what the caller wrote, spliced together again, and a long conversation is never re-encoded. What
-the gateway itself must know is decoded strictly into `Head`; the whole body only for those who translate (`Chat.body`).
+The body is scanned, not decoded: top-level members stay slices of the caller's own bytes (`msgspec.Raw`), so a provider
+of the same dialect gets what the caller wrote, spliced together again, and a long conversation is never re-encoded.
+What the gateway itself must know is decoded strictly into `Head`; the whole body only for those who translate
+(`Chat.body`).
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ class Chat:
         return parse_chat(self.encode(changes))
 
 
-_KEYS = {name: b'"' + name.encode() + b'"' for name in (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")}
+_COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
+_KEYS = {name: b'"' + name.encode() + b'"' for name in _COMMON}
 
 
 def parse_chat(body: bytes) -> Chat:

@@ -59,7 +59,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """How a kind is answered (status, OpenAI type and code), logged, judged and whether another candidate may be tried."""
+    """How a kind is answered (status, OpenAI type and code), logged, judged, and whether to try another candidate."""
 
     status: int
     type: str
@@ -162,8 +162,8 @@ class GatewayUnavailable(GatewayError):
 class UpstreamError(GatewayError):
     """A provider refused, failed or was not reached; what an attempt ends with when it ends badly.
 
-    `billed` is True where the provider may have charged for the attempt (it answered 200 and broke later), False where it
-    provably did not (never reached, or a status that no provider bills).
+    `billed` is True where the provider may have charged for the attempt (it answered 200 and broke later), False where
+    it provably did not (never reached, or a status that no provider bills).
     """
 
     def __init__(
@@ -191,12 +191,14 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 _KEY_LIKE = re.compile(
-    r"(?i)\b(bearer\s+)[^\s\"']+|\b(?:sk|pk|rk|gsk|xai|key|AIza|gw1|r8|hf|fw|csk)[-_A-Za-z0-9*.]{6,}|(?<=key provided: )\S+"
+    r"(?i)\b(bearer\s+)[^\s\"']+"
+    r"|\b(?:sk|pk|rk|gsk|xai|key|AIza|gw1|r8|hf|fw|csk)[-_A-Za-z0-9*.]{6,}"
+    r"|(?<=key provided: )\S+"
 )
 
 
 def masked(text: str, limit: int = 600) -> str:
-    """A provider's words with everything that looks like a credential blanked, control characters removed and cut short."""
+    """A provider's words, cut short, without control characters and with all that looks like a credential blanked."""
     clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text[: limit * 4])
     clean = _KEY_LIKE.sub(lambda m: (m.group(1) or "") + "***", clean)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

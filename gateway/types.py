@@ -123,7 +123,7 @@ class Usage:
     """Tokens of one attempt in disjoint buckets, as the provider reported them.
 
     All input is ``input + cache_read + cache_write_5m + cache_write_1h + audio_in``; all output is
-    ``output + audio_out``. Only ``reasoning`` is not a bucket of its own: it is the part of ``output`` spent on reasoning.
+    ``output + audio_out``. Only ``reasoning`` is no bucket of its own: it is the part of ``output`` spent on reasoning.
     """
 
     input: int = 0
@@ -150,7 +150,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one unit costs, in integer pico-USD (per token, per image, per character). $1 per million tokens = 1,000,000.
+    """What one unit costs, in integer pico-USD (per token, image, character). $1 per million tokens = 1,000,000.
 
     ``None`` means that the row does not price this apart: ``cache_*`` and ``audio_in`` then cost what input costs,
     ``reasoning`` and ``audio_out`` what output costs. ``image`` and ``character`` without a price cost nothing apart.
@@ -178,7 +178,7 @@ class Cliff:
 
 @dataclass(frozen=True, slots=True)
 class OffPeak:
-    """Rates within a daily UTC window, ``start_minute`` inclusive, ``end_minute`` exclusive; it may wrap past midnight."""
+    """Rates within a daily UTC window, ``start_minute`` inclusive, ``end_minute`` exclusive; it may pass midnight."""
 
     start_minute: int
     end_minute: int
@@ -244,7 +244,7 @@ class Endpoint:
     headers: tuple[tuple[str, str], ...]
     """Constant headers in lower case, credentials included; never Host, Content-Length or Transfer-Encoding."""
     head: bytes = field(default=b"", repr=False)
-    """Request line, Host and constant headers as they go on the wire, without the closing blank line. Made, not given."""
+    """Request line, Host and constant headers as on the wire, without the closing blank line. Made, not given."""
 
     def __post_init__(self) -> None:
         lines = [f"{self.method} {self.target} HTTP/1.1", f"host: {self.origin.authority}"]
