@@ -52,8 +52,8 @@ class ChatStream(ABC):
     """Turns a provider's streamed bytes into OpenAI's server-sent events, as they come.
 
     A push parser: `feed()` takes whatever a read returned, however it was cut, and gives the bytes that may go to the
-    caller now (perhaps none). It never emits `data: [DONE]` nor the caller's usage chunk: those are given by `end()`, so that
-    the attempt can be settled before the caller sees the end.
+    caller now (perhaps none). It never emits `data: [DONE]` nor the caller's usage chunk: those are given by `end()`, so
+    that the attempt can be settled before the caller sees the end.
     """
 
     usage: Usage | None = None
@@ -67,7 +67,7 @@ class ChatStream(ABC):
     failure: UpstreamError | None = None
     """Set when the provider reported an error within the stream, or sent what cannot be read. Feeding stops."""
     output_bytes: int = 0
-    """UTF-8 bytes of generated text, reasoning and arguments so far; usage is estimated from them where none is told."""
+    """UTF-8 bytes of text, reasoning and arguments so far; usage is estimated from them where none is told."""
 
     @abstractmethod
     def feed(self, data: bytes) -> bytes:
