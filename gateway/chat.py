@@ -115,10 +115,18 @@ class Chat:
         return b"{" + b",".join(parts) + b"}"
 
     def replace(self, changes: Mapping[str, bytes | None]) -> Chat:
-        """A request with these members changed and everything else shared; the head is read anew."""
-        return parse_chat(self.encode(changes))
+        """A request with these members changed, added or (None) left out, and everything else shared.
+
+        Values come from the catalog or were checked before, so only their types are read, not the whole body again.
+        """
+        members = {name: raw for name, raw in {**self.members, **changes}.items() if raw is not None}
+        known = {
+            name: None if raw is None else _whole.decode(raw) for name, raw in changes.items() if name in _HEAD_FIELDS
+        }
+        return Chat(members, msgspec.structs.replace(self.head, **known) if known else self.head, self.size)
 
 
+_HEAD_FIELDS = frozenset(Head.__struct_fields__) - {"model", "messages", "stream_options"}
 _COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
 _KEYS = {name: b'"' + name.encode() + b'"' for name in _COMMON}
 

@@ -1,0 +1,109 @@
+"""Raw ASGI, as the hot endpoints speak it: one request's head and body in, one reply out.
+
+Starlette's Request and Response cost more than everything the gateway does with a request (performance notes in
+benchmarks/README.md), so the endpoints of the API use these few functions; everything else uses Starlette's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+
+from gateway.errors import CallerError, GatewayError, Kind
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+HeaderLines = list[tuple[bytes, bytes]]
+
+JSON_TYPE = (b"content-type", b"application/json")
+EVENT_STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class CallerLeft(Exception):
+    """The caller closed the connection before its request was whole."""
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The request body.
+
+    Raises:
+        CallerError: TOO_LARGE beyond `limit` bytes, UNSUPPORTED_MEDIA for a compressed body.
+        CallerLeft: the caller went away while sending.
+    """
+    encoding = headers.get(b"content-encoding")
+    if encoding and encoding.lower() != b"identity":
+        raise CallerError(
+            Kind.UNSUPPORTED_MEDIA, "Compressed request bodies are not accepted; send the JSON uncompressed."
+        )
+    length = headers.get(b"content-length")
+    if length is not None and (not length.isdigit() or int(length) > limit):
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerLeft
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> CallerError:
+    return CallerError(Kind.TOO_LARGE, f"The request body is larger than the gateway's limit of {limit:,} bytes.")
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: HeaderLines) -> None:
+    """A whole JSON reply."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: GatewayError, request_id: str, headers: HeaderLines | None = None) -> None:
+    """OpenAI's error object, with the headers by which its SDKs decide whether to try again."""
+    lines = id_headers(request_id) + (headers or [])
+    if error.retry_after_s is not None:
+        lines.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
+        lines.append((b"retry-after-ms", b"%d" % math.ceil(error.retry_after_s * 1000)))
+    if error.retryable is not None:
+        lines.append((b"x-should-retry", b"true" if error.retryable else b"false"))
+    if error.kind is Kind.UNAUTHENTICATED:
+        lines.append((b"www-authenticate", b"Bearer"))
+    if error.kind is Kind.TOO_LARGE:
+        lines.append((b"connection", b"close"))  # the rest of the body is not read
+    await send_json(send, error.status, msgspec.json.encode(error.envelope(request_id)), lines)
+
+
+def id_headers(request_id: str) -> HeaderLines:
+    """The request id under both of its names."""
+    encoded = request_id.encode()
+    return [(b"x-request-id", encoded), (b"x-gateway-request-id", encoded)]
+
+
+def error_frame(error: GatewayError, request_id: str) -> bytes:
+    """The last event of a stream that failed after its first byte; no `[DONE]` follows it."""
+    return b"data: " + msgspec.json.encode(error.envelope(request_id)) + b"\n\n"

@@ -1,0 +1,81 @@
+"""Parameters: what catalog, tier and preset add to a request, and what a deployment cannot take.
+
+They inherit provider -> model -> deployment -> tier -> preset -> request: the caller's own word always wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.chat import Chat
+from gateway.errors import bad_request
+from gateway.types import Deployment, Tier
+
+
+class Parameters:
+    """The parameters of one catalog version, encoded once for each deployment, tier and preset in use."""
+
+    __slots__ = ("_defaults", "_presets")
+
+    def __init__(self, presets: Mapping[str, Mapping[str, Any]]) -> None:
+        self._presets = presets
+        self._defaults: dict[tuple[str, str | None, str | None], dict[str, bytes]] = {}
+
+    def apply(
+        self, chat: Chat, deployment: Deployment, tier: Tier | None, preset: str | None
+    ) -> tuple[Chat, list[str]]:
+        """The request as this deployment shall get it, and a warning for each field that it had to lose.
+
+        Raises:
+            CallerError: a value out of the deployment's range, a field that it rejects, or an unknown preset.
+        """
+        warnings: list[str] = []
+        changes: dict[str, bytes | None] = {
+            name: default
+            for name, default in self._defaults_of(deployment, tier, preset).items()
+            if name not in chat.members and not _given_otherwise(name, chat)
+        }
+        for name, action in deployment.unsupported_params.items():
+            raw = changes.get(name) or chat.members.get(name)
+            if raw is None or bytes(raw) == b"null":
+                continue
+            if action == "reject":
+                raise bad_request(f"{deployment.model.name} does not take '{name}'.", name, "unsupported_parameter")
+            changes[name] = None
+            if action == "drop":
+                if name in chat.members:
+                    warnings.append(f"{name} dropped: {deployment.model.name} does not take it")
+            elif action not in chat.members:
+                changes[action] = bytes(raw)
+        for name, (low, high) in deployment.param_ranges.items():
+            sent = chat.members.get(name)
+            if sent is None or changes.get(name, b"") is None:
+                continue
+            value = msgspec.json.decode(sent)
+            if isinstance(value, int | float) and not low <= value <= high:
+                raise bad_request(
+                    f"Invalid value for '{name}': {deployment.model.name} takes {low:g} to {high:g}, got {value:g}.",
+                    name,
+                )
+        return (chat.replace(changes) if changes else chat), warnings
+
+    def _defaults_of(self, deployment: Deployment, tier: Tier | None, preset: str | None) -> dict[str, bytes]:
+        key = (deployment.name, tier.name if tier else None, preset)
+        defaults = self._defaults.get(key)
+        if defaults is None:
+            if preset is not None and preset not in self._presets:
+                known = ", ".join(sorted(self._presets)) or "none"
+                raise bad_request(f"Unknown preset '{preset}'. Presets of this gateway: {known}.", "gateway.preset")
+            merged = {**deployment.params, **(tier.params if tier else {}), **(self._presets[preset] if preset else {})}
+            defaults = {name: msgspec.json.encode(value) for name, value in merged.items()}
+            self._defaults[key] = defaults
+        return defaults
+
+
+def _given_otherwise(name: str, chat: Chat) -> bool:
+    """Whether the caller has said the same under the field's other name."""
+    other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(name)
+    return other is not None and other in chat.members
