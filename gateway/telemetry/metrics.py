@@ -1,0 +1,53 @@
+"""The Prometheus metrics of this process. Label values come from the catalog or closed sets, never from callers."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Every metric the gateway keeps, in a registry of its own so that importing has no effect."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.requests = Counter(
+            "tiergate_requests", "Requests answered.", ["tier", "status", "stream"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "tiergate_request_seconds",
+            "From the request's head to the last byte of the answer.",
+            ["tier"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.first_byte_seconds = Histogram(
+            "tiergate_first_byte_seconds",
+            "From the request's head to the first byte of the provider's answer.",
+            ["tier"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.attempts = Counter(
+            "tiergate_attempts",
+            "Upstream attempts by outcome: complete, caller_left, upstream_cut, deadline, failed, void.",
+            ["deployment", "settlement"],
+            registry=self.registry,
+        )
+        self.tokens = Counter("tiergate_tokens", "Tokens by direction.", ["model", "direction"], registry=self.registry)
+        self.cost = Counter(
+            "tiergate_cost_nano_usd", "Cost booked, in nano-USD.", ["tier", "provider"], registry=self.registry
+        )
+        self.inflight = Gauge(
+            "tiergate_inflight_requests", "Requests being served.", registry=self.registry, multiprocess_mode="sum"
+        )
+        self.breaker_transitions = Counter(
+            "tiergate_breaker_transitions", "Breaker state changes.", ["deployment", "state"], registry=self.registry
+        )
+        self.catalog_reloads = Counter(
+            "tiergate_catalog_reloads", "Catalog documents seen, by result.", ["result"], registry=self.registry
+        )
+        self.log_lines_dropped = Counter(
+            "tiergate_log_lines_dropped", "Request log lines that could not be written.", registry=self.registry
+        )
