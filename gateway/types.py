@@ -353,6 +353,15 @@ class OnCallerLeft:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Override:
+    """What a tier means for one key or tag."""
+
+    label: str
+    """`key:NAME` or `tag:NAME=VALUE`, as in `Facts.labels`."""
+    deployments: tuple[Deployment, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tier:
     """A quality class that apps ask for by name."""
 
@@ -366,6 +375,10 @@ class Tier:
     on_caller_left: OnCallerLeft = OnCallerLeft()
     timeouts: Timeouts | None = None
     description: str = ""
+    fallback: tuple[Deployment, ...] = ()
+    """Stand in where no other deployment of the tier is usable at all (no provider has a key): the sandbox, say."""
+    overrides: tuple[Override, ...] = ()
+    """The first whose label the caller carries replaces `deployments`."""
 
 
 # ------------------------------------------------------------------------------------------------------------- routing
@@ -442,6 +455,8 @@ class Facts:
     """What the caller's key limits it to; None for no limit."""
     sticky: str | None = None
     """The deployment that serves this caller's session so far."""
+    labels: frozenset[str] = frozenset()
+    """The caller's key and its tags, as `key:NAME` and `tag:NAME=VALUE`; what a tier's overrides look at."""
 
 
 @dataclass(frozen=True, slots=True)
