@@ -1,7 +1,7 @@
 """What translations share: OpenAI's chunks made event by event, its usage object, its completion object.
 
 Chunk layout, one server-sent event each:
-`data: {"id":…,"object":"chat.completion.chunk","created":…,"model":…,"choices":[{"index":0,"delta":{…},"finish_reason":null}]}`
+`data: {"id":…,"object":"chat.completion.chunk","created":…,"model":…,"choices":[{"index":0,"delta":{…},…}]}`
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_AFTER_FINISH = ("content", "tool_calls", "refusal", "reasoning_content")
 
 
 def openai_usage(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object: prompt tokens count all input, cached reads and writes included; details only where told."""
+    """OpenAI's usage object: prompt tokens count all input, cached reads and writes included."""
     prompt: dict[str, int] = {"cached_tokens": usage.cache_read}
     if written := usage.cache_write_5m + usage.cache_write_1h:
         prompt["cache_write_tokens"] = written
@@ -80,9 +80,9 @@ class EventStream(ChatStream):
     A subclass sets `model`, `usage`, `service_tier` and `finished` as it learns them, and calls `emit` (or the quicker
     `emit_text`, `emit_arguments`) and `fail`. Set `model` before the first emit: every chunk carries the same.
 
-    Held for every subclass: the role stands on the first delta of each choice, each choice has one finish reason with no
-    text after it, and no chunk but the usage chunk has empty `choices`. To tell the caller an estimate where the provider
-    told no usage, set `usage` before `end()`.
+    Held for every subclass: the role stands on the first delta of each choice, each choice has one finish reason with
+    no text after it, and no chunk but the usage chunk has empty `choices`. To tell the caller an estimate where the
+    provider told no usage, set `usage` before `end()`.
     """
 
     def __init__(self, chat: Chat, stamp: Stamp, splitter: Splitter) -> None:

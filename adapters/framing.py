@@ -1,7 +1,7 @@
 """Splitters: from a provider's bytes, cut anywhere, to whole events. Pure push parsers that know no provider.
 
-Each has `feed(data)` -> the events completed by `data`, `close()` -> what an ended body leaves, and `pending`, the bytes of
-an event still incomplete. An event is `(name, payload)`; only server-sent events have names.
+Each has `feed(data)` -> the events completed by `data`, `close()` -> what an ended body leaves, and `pending`, the
+bytes of an event still incomplete. An event is `(name, payload)`; only server-sent events have names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Splitter(Protocol):
 class SseSplitter:
     """Server-sent events, with LF, CRLF or CR line ends. Events without data (comments, empty `data:`) are left out.
 
-    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation (read 2026-11-21).
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.6 (read 2026-11-21).
     """
 
     __slots__ = ("_after_cr", "_buffer", "_first")
@@ -145,7 +145,7 @@ _IN_STRING = re.compile(rb'["\\]')
 
 
 class JsonArraySplitter:
-    """The elements (objects) of one top-level JSON array that arrives in pieces, as Gemini streams without `alt=sse`."""
+    """The objects of one top-level JSON array that arrives in pieces, as Gemini streams without `alt=sse`."""
 
     __slots__ = ("_at", "_buffer", "_depth", "_in_string")
 
