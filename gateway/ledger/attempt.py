@@ -1,0 +1,239 @@
+"""One try of one deployment, as the ledger knows it: what was pinned when it began and how it ended."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+import msgspec
+
+from gateway.ledger.limits import Limits, Window
+from gateway.types import Price, Settlement, Usage, UsageSource
+
+Outcome = Literal["P", "E", "V"]
+"""Posted as the provider told it, estimated, or void: provably not billed."""
+
+State = Literal["new", "held", "sent", "ended"]
+
+MAX_RETRY = 15
+
+_encode = msgspec.json.Encoder().encode
+
+
+def new_request_id(at: float, chance: random.Random) -> str:
+    """`req_` and a UUIDv7 whose last digit is 0: attempts replace that digit by their number in the request.
+
+    Source of the layout: https://www.rfc-editor.org/rfc/rfc9562#section-5.7 (read 2026-11-21).
+    """
+    bits = chance.getrandbits(74)
+    high = 0x7000 | bits >> 62
+    low = (0x2 << 62) | (bits & ((1 << 62) - 1))
+    return f"req_{int(at * 1000):012x}{high:04x}{low & ~0xF:016x}"
+
+
+class Attempt:
+    """One attempt. Made by the request path, filled by the ledger; not shared between tasks."""
+
+    __slots__ = (
+        "aid",
+        "alias",
+        "at",
+        "catalog",
+        "charged_tokens",
+        "choices",
+        "deployment",
+        "envelope",
+        "hold_nano",
+        "in_store",
+        "input_bound_tokens",
+        "input_tokens",
+        "key",
+        "limits",
+        "model",
+        "output_limit_tokens",
+        "output_tokens",
+        "price",
+        "price_id",
+        "progress_at",
+        "progress_tokens",
+        "provider",
+        "request_id",
+        "retry",
+        "segment",
+        "sequence",
+        "state",
+        "stream",
+        "tags",
+        "team",
+        "tenant",
+        "tier",
+        "windows",
+    )
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        at: float,
+        tenant: str,
+        key: str,
+        alias: str,
+        model: str,
+        provider: str,
+        deployment: str,
+        price: Price | None,
+        catalog: str,
+        team: str = "",
+        tags: tuple[tuple[str, str], ...] = (),
+        tier: str | None = None,
+        stream: bool = False,
+        retry: int = 0,
+        input_tokens: int = 0,
+        input_bound_tokens: int = 0,
+        output_tokens: int | None = None,
+        output_limit_tokens: int | None = None,
+        choices: int = 1,
+    ) -> None:
+        """`request_id` comes from `new_request_id`; `at` is the attempt's start in epoch seconds.
+
+        `output_tokens` is the caller's own cap per choice, `output_limit_tokens` the model's; holds assume the smaller.
+
+        Raises:
+            ValueError: the request id is of another form, or `retry` is above 15.
+        """
+        if len(request_id) != 36 or request_id[-1] != "0" or not 0 <= retry <= MAX_RETRY:
+            raise ValueError(f"attempt {retry} of {request_id!r}: want an id of new_request_id() and a number up to 15")
+        self.aid = f"{request_id[4:35]}{retry:x}"
+        self.request_id = request_id
+        self.at = at
+        self.tenant = tenant
+        self.key = key
+        self.team = team
+        self.tags = tags
+        self.alias = alias
+        self.tier = tier
+        self.model = model
+        self.provider = provider
+        self.deployment = deployment
+        self.price = price
+        self.price_id = "" if price is None else price.price_id
+        self.catalog = catalog
+        self.stream = stream
+        self.retry = retry
+        self.input_tokens = input_tokens
+        self.input_bound_tokens = input_bound_tokens or input_tokens
+        self.output_tokens = output_tokens
+        self.output_limit_tokens = output_limit_tokens
+        self.choices = choices
+        # the ledger's own
+        self.state: State = "new"
+        self.limits: Limits | None = None
+        self.windows: tuple[Window, ...] = ()
+        self.hold_nano = 0
+        self.charged_tokens = 0
+        self.in_store = False
+        self.envelope = b""
+        self.sequence = -1
+        self.segment = -1
+        self.progress_tokens = 0
+        self.progress_at = at
+
+    def seal(self) -> bytes:
+        """Pins everything known before sending as JSON; the first half of the journal entry, encoded once."""
+        self.envelope = _encode(
+            (
+                self.aid,
+                self.request_id,
+                self.at,
+                self.tenant,
+                self.key,
+                self.team,
+                self.tags,
+                self.alias,
+                self.tier,
+                self.model,
+                self.provider,
+                self.deployment,
+                self.price_id,
+                self.catalog,
+                self.stream,
+                self.retry,
+                self.input_tokens,
+                self.hold_nano,
+                self.windows,
+            )
+        )
+        return self.envelope
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """What `Attempt.seal()` wrote, in the same order."""
+
+    aid: str
+    request_id: str
+    at: float
+    tenant: str
+    key: str
+    team: str
+    tags: tuple[tuple[str, str], ...]
+    alias: str
+    tier: str | None
+    model: str
+    provider: str
+    deployment: str
+    price_id: str
+    catalog: str
+    stream: bool
+    retry: int
+    input_tokens: int
+    hold_nano: int
+    windows: tuple[Window, ...]
+
+
+class Ending(msgspec.Struct, array_like=True, frozen=True):
+    """How an attempt ended; the second half of the journal entry."""
+
+    outcome: Outcome
+    cost_nano: int
+    usage: tuple[int, ...]
+    """The fields of `Usage` in their order."""
+    usage_source: UsageSource
+    settlement: Settlement
+    latency_ms: int | None
+    ttft_ms: int | None
+    service_tier: str | None
+    status: int | None
+    unpriced: bool
+
+
+USAGE_FIELDS = tuple(Usage.__dataclass_fields__)
+
+
+def entry(envelope: Envelope, ending: Ending) -> dict[str, Any]:
+    """A journal entry as tools and finance read it. `cost_nano_usd` is an integer, never a float."""
+    return {
+        "attempt_id": envelope.aid,
+        "request_id": envelope.request_id,
+        "at": envelope.at,
+        "key": envelope.key,
+        "team": envelope.team,
+        "tags": dict(envelope.tags),
+        "alias": envelope.alias,
+        "tier": envelope.tier,
+        "model": envelope.model,
+        "provider": envelope.provider,
+        "deployment": envelope.deployment,
+        "price_id": envelope.price_id,
+        "usage": dict(zip(USAGE_FIELDS, ending.usage, strict=True)),
+        "cost_nano_usd": ending.cost_nano,
+        "usage_source": ending.usage_source,
+        "settlement": ending.settlement,
+        "catalog": envelope.catalog,
+        "latency_ms": ending.latency_ms,
+        "ttft_ms": ending.ttft_ms,
+        "service_tier": ending.service_tier,
+        "stream": envelope.stream,
+        "retry": envelope.retry,
+        "status": ending.status,
+        "unpriced": ending.unpriced,
+    }

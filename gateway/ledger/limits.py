@@ -1,0 +1,130 @@
+"""What a caller may spend, and what is left of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+
+Per = Literal["hour", "day", "month", "total"]
+OnStoreDown = Literal["deny", "allow", "local"]
+
+MAX_LIMIT_NANO = 9_000_000 * 1_000_000_000
+"""Largest enforceable limit ($9 million): Lua compares doubles, which are exact up to 2^53."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A cap on cost over a period.
+
+    A hard budget refuses what might exceed it; a soft one only counts. `on_store_down` says what becomes of a request
+    while the store cannot be asked: `deny` it, `allow` it (posted later, may overrun), or allow it within a `local` share.
+    """
+
+    id: str
+    """Opaque, unique in the tenant; letters, digits, `_` and `-` only."""
+    limit_nano: int
+    per: Per
+    hard: bool = True
+    scope: str = "key"
+    """In words for the error message: `key` or `team`."""
+    on_store_down: OnStoreDown = "deny"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit_nano <= MAX_LIMIT_NANO:
+            raise ValueError(
+                f"budget {self.id}: the limit must be between $0 and $9,000,000, not {self.limit_nano} nano-USD"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A limit per minute (requests, tokens) or at once (concurrency), counted for everyone who names the same scope."""
+
+    scope: str
+    """Opaque, unique in the tenant, e.g. `k:<key id>` or `team:<name>`."""
+    limit: int
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"the limit of {self.scope} must be at least 1, not {self.limit}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Everything that limits one caller. A request must fit all of it; a refusal changes nothing."""
+
+    tenant: str
+    budgets: tuple[Budget, ...] = ()
+    rpm: tuple[Cap, ...] = ()
+    tpm: tuple[Cap, ...] = ()
+    concurrency: tuple[Cap, ...] = ()
+    record: str | None = None
+    """The Redis key of the record these limits come from (same tenant tag). Where given and gone, requests are refused:
+    a store that lost its keys has lost its counters too, and they must not start again at zero."""
+    on_store_down: OnStoreDown = "allow"
+    """The policy of rpm, tpm and concurrency; each budget has its own."""
+
+    @property
+    def enforced(self) -> bool:
+        """Whether a request must ask the store before it is sent."""
+        return bool(self.rpm or self.tpm or self.concurrency or any(b.hard for b in self.budgets))
+
+
+class Window(NamedTuple):
+    """A budget's period as pinned in an attempt: the charge stays in it however late the attempt ends."""
+
+    counter: str
+    """`b:<budget id>:<period>`, the counter's key within the tenant."""
+    limit_nano: int
+    forget_at: int
+    """Epoch seconds after which the counter may be forgotten; 0 for never."""
+    hard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What is left after a reservation; None where there is no such limit. Times are seconds until full again."""
+
+    hold_nano: int = 0
+    output_cap_tokens: int | None = None
+    """The cap per choice the hold stands for; it must be sent upstream. None: no hold, send what the caller asked."""
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    reset_requests_s: float | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_tokens_s: float | None = None
+    budget: Budget | None = None
+    """The budget with the smallest share left, this hold included."""
+    budget_left_nano: int | None = None
+
+
+UNLIMITED = Headroom()
+
+_KEPT_AFTER = 35 * 86_400
+
+
+def window(budget: Budget, at: float) -> Window:
+    """The period of `budget` that `at` (epoch seconds, the store's clock) falls into."""
+    period, end = _period(budget.per, at)
+    return Window(f"b:{budget.id}:{period}", budget.limit_nano, end + _KEPT_AFTER if end else 0, budget.hard)
+
+
+def resets_at(budget: Budget, at: float) -> int | None:
+    """When the period ends, epoch seconds; None for a budget that never starts anew."""
+    return _period(budget.per, at)[1] or None
+
+
+def _period(per: Per, at: float) -> tuple[str, int]:
+    """Name and end (epoch seconds, 0 for never) of the UTC period that holds `at`."""
+    if per == "total":
+        return "total", 0
+    start = datetime.fromtimestamp(at, UTC).replace(minute=0, second=0, microsecond=0)
+    if per == "hour":
+        return start.strftime("%Y%m%d%H"), int((start + timedelta(hours=1)).timestamp())
+    start = start.replace(hour=0)
+    if per == "day":
+        return start.strftime("%Y%m%d"), int((start + timedelta(days=1)).timestamp())
+    start = start.replace(day=1)
+    return start.strftime("%Y%m"), int((start + timedelta(days=32)).replace(day=1).timestamp())
