@@ -1,0 +1,41 @@
+"""What is known against a deployment right now: open breaker, cool-down, no room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.types import Candidate
+from policies.base import Context, Decision
+from policies.rules import Filter
+
+_WORDS = {
+    "open": "breaker open",
+    "half_open": "breaker half open, its trials are under way",
+    "resting": "cooling down",
+    "full": "at its limit of concurrent requests",
+    "ejected": "set aside as an outlier",
+}
+
+
+class Healthy(Filter):
+    """Drops deployments that have something against them in the health view."""
+
+    name = "healthy"
+
+    def apply(self, candidates: Sequence[Candidate], context: Context) -> Decision:
+        if not context.facts.health:
+            return Decision(candidates)
+        return super().apply(candidates, context)
+
+    def against(self, candidate: Candidate, context: Context) -> str | None:
+        health = context.facts.health.get(candidate.deployment.name)
+        if health is None:
+            return None
+        if health.until_at is not None and health.until_at <= context.facts.now:
+            return None
+        reason = _WORDS[health.state]
+        if health.detail:
+            reason += f" ({health.detail})"
+        if health.until_at is not None:
+            reason += f", for {health.until_at - context.facts.now:.1f} s more"
+        return reason
