@@ -199,6 +199,20 @@ class Price:
     source: str = ""
     checked: str = ""
 
+    def rates_at(self, prompt_tokens: int, at: float) -> Rates:
+        """What a prompt of this length is charged by at this time: the highest cliff passed, else off-peak, else base."""
+        if not self.cliffs and not self.off_peak:
+            return self.rates
+        passed = [cliff for cliff in self.cliffs if prompt_tokens > cliff.above_tokens]
+        if passed:
+            return max(passed, key=lambda cliff: cliff.above_tokens).rates
+        minute = int(at // 60) % 1440
+        for window in self.off_peak:
+            start, end = window.start_minute, window.end_minute
+            if start <= minute < end if start <= end else minute >= start or minute < end:
+                return window.rates
+        return self.rates
+
 
 # ------------------------------------------------------------------------------------------------------------- catalog
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from gateway.types import PICO_PER_NANO, Candidate
 from policies.base import Context, Decision
-from policies.cost import rates_at
 
 
 class Sticky:
@@ -23,7 +22,7 @@ class Sticky:
         if warm is None or warm is candidates[0] or warm.price is None or warm.expected_nano is None:
             return Decision(candidates)
         needs = context.needs
-        rates = rates_at(warm.price, needs.input_tokens, context.facts.now)
+        rates = warm.price.rates_at(needs.input_tokens, context.facts.now)
         if rates.cache_read is None:
             return Decision(candidates)
         saved_nano = needs.input_tokens * (rates.input - rates.cache_read) // PICO_PER_NANO
