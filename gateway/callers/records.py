@@ -6,13 +6,13 @@ import hmac
 from typing import Any, Literal
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.callers.keys import Pepper
 from gateway.callers.roles import Role
 from gateway.errors import GatewayUnavailable, Kind
 from gateway.ledger.limits import Per
+from gateway.storage.client import Store
 
 Criticality = Literal["sheddable", "default", "critical"]
 
@@ -94,7 +94,7 @@ return 1
 class KeyRecords:
     """The key records of the store. Every method may raise one of `STORE_AWAY`."""
 
-    def __init__(self, store: Redis, pepper: Pepper) -> None:
+    def __init__(self, store: Store, pepper: Pepper) -> None:
         self._store: Any = store
         self._pepper = pepper
 
