@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gateway.callers.records import Criticality, KeyRecord, record_name
@@ -35,6 +36,12 @@ class Caller:
     """Where its requests must come from; empty for anywhere."""
     expires_at: float | None = None
     permissions: frozenset[Permission] = field(default=frozenset())
+
+    def allowed_models(self, known: Iterable[str]) -> frozenset[str] | None:
+        """Which of the `known` models may serve it; None for all of them."""
+        if not self.denied_models:
+            return self.models
+        return (frozenset(known) if self.models is None else self.models) - self.denied_models
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions
