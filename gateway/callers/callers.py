@@ -7,10 +7,12 @@ import hmac
 import math
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
+from typing import Any
 
 from gateway.callers.caller import Caller, caller_of
 from gateway.callers.keys import Key, Pepper, parse
 from gateway.callers.records import STORE_AWAY, KeyRecord, KeyRecords, StoredSecret, Unsealed, store_away
+from gateway.callers.roles import Permission
 from gateway.callers.throttle import Throttle
 from gateway.errors import CallerError, Kind
 from gateway.log import get_logger
@@ -74,6 +76,23 @@ class Callers:
         self._known: dict[bytes, _Known] = {}
         """By the SHA-256 of the whole header: no credential is kept in memory, and only right ones take a place."""
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
+
+    async def of_request(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
+        """The caller of a request for inference. `headers` are the ASGI scope's header lines as a mapping.
+
+        Raises:
+            CallerError: as `identify()`, and FORBIDDEN for a key that is not for inference.
+            GatewayUnavailable: as `identify()`.
+        """
+        lines = scope["headers"]
+        authorization = headers.get(b"authorization")
+        caller = None
+        if authorization is not None and len(lines) == len(headers):  # else a header came twice, perhaps this one
+            caller = self.cached(authorization)
+        if caller is None:
+            caller = await self.identify(credential(lines), client_address(scope))
+        caller.require(Permission.INFER)
+        return caller
 
     def cached(self, authorization: bytes) -> Caller | None:
         """The caller where that is known without asking or checking anything further; for the request path."""
@@ -195,6 +214,12 @@ class Callers:
         if len(self._known) >= _KNOWN and name not in self._known:
             del self._known[next(iter(self._known))]
         self._known[name] = known
+
+
+def client_address(scope: Mapping[str, Any]) -> str | None:
+    """The IP address that an ASGI request came from, where the server knows one."""
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
