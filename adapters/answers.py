@@ -1,0 +1,76 @@
+"""Pieces of OpenAI's answers that translations make alike, buffered or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.errors import Kind, UpstreamError
+
+JsonObject = dict[str, Any]
+
+
+def count(raw: Mapping[str, Any], name: str) -> int:
+    """A count of a usage object; 0 where it is absent, null or no count."""
+    value = raw.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def finish_of(reason: str, called: bool) -> str:
+    """`stop` and `tool_calls` by whether tools were called, whatever the provider said; other reasons as they are."""
+    if reason in ("stop", "tool_calls"):
+        return "tool_calls" if called else "stop"
+    return reason
+
+
+def text_detail(form: str, index: int, text: str, signature: str | None) -> JsonObject:
+    """Reasoning text with the signature by which its provider knows it again."""
+    detail: JsonObject = {"type": "reasoning.text", "text": text, "format": form, "index": index}
+    if signature:
+        detail["signature"] = signature
+    return detail
+
+
+def encrypted_detail(form: str, index: int, data: str, call_id: str | None = None) -> JsonObject:
+    """Reasoning that only its provider can read; `call_id` is the tool call that it belongs to."""
+    detail: JsonObject = {"type": "reasoning.encrypted", "data": data, "format": form, "index": index}
+    if call_id:
+        detail["id"] = call_id
+    return detail
+
+
+def tool_call(call_id: str, name: str, arguments: str) -> JsonObject:
+    """A tool call of a message."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def message_of(
+    text: str,
+    *,
+    calls: Sequence[JsonObject] = (),
+    refusal: str | None = None,
+    reasoning: str = "",
+    **lists: Sequence[Any],
+) -> JsonObject:
+    """An assistant's message; `content` is null where there are only calls or a refusal. Empty lists are left out."""
+    message: JsonObject = {
+        "role": "assistant",
+        "content": text if text or not (calls or refusal) else None,
+        "refusal": refusal,
+    }
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    message.update({name: value for name, value in lists.items() if value})
+    return message
+
+
+def choice_of(message: JsonObject, finish_reason: str, *, index: int = 0, logprobs: Any = None) -> JsonObject:
+    """A choice of a completion."""
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def unasked() -> UpstreamError:
+    """The failure of an answer under status 200 that holds neither choices nor an error."""
+    return UpstreamError(Kind.BROKEN, "The provider's answer holds no message.", billed=True)
