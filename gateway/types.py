@@ -200,7 +200,7 @@ class Price:
     checked: str = ""
 
     def rates_at(self, prompt_tokens: int, at: float) -> Rates:
-        """What a prompt of this length is charged by at this time: the highest cliff passed, else off-peak, else base."""
+        """What so long a prompt is charged by at this time: the highest cliff passed, else off-peak, else base."""
         if not self.cliffs and not self.off_peak:
             return self.rates
         passed = [cliff for cliff in self.cliffs if prompt_tokens > cliff.above_tokens]
