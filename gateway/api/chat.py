@@ -1,0 +1,233 @@
+"""POST /v1/chat/completions: the life of a request, top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from gateway.api.exchange import Exchange, Planned
+from gateway.api.http import (
+    EVENT_STREAM,
+    CallerLeft,
+    HeaderLines,
+    Receive,
+    Scope,
+    Send,
+    error_frame,
+    read_body,
+    send_error,
+    send_json,
+)
+from gateway.api.replies import limit_headers, provider_headers, usd
+from gateway.callers.caller import Caller
+from gateway.callers.callers import credential
+from gateway.callers.idempotency import Answer
+from gateway.callers.roles import Permission
+from gateway.chat import parse_chat
+from gateway.errors import GatewayError, GatewayUnavailable, Kind, UpstreamError
+from gateway.gateway import Gateway
+from gateway.ledger.attempt import new_request_id
+from gateway.log import get_logger
+from gateway.routing.explain import explain_header
+from gateway.routing.needs import infer_needs
+from gateway.routing.options import parse_options
+from gateway.routing.resolve import resolve
+from gateway.types import Facts
+from gateway.upstream.attempts import Call, first_to_answer
+
+log = get_logger("chat")
+
+
+class ChatCompletions:
+    """The endpoint as an ASGI application: it costs a third of what Starlette's Request and Response would."""
+
+    def __init__(self, gateway: Gateway, chance: Random) -> None:
+        self._gateway = gateway
+        self._chance = chance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        exchange = Exchange(gateway, new_request_id(gateway.clock(), self._chance))
+        gateway.inflight += 1
+        status, failure = 200, None
+        try:
+            await self._serve(exchange, scope, receive, send)
+        except GatewayError as error:
+            status, failure = error.status, error
+            if not exchange.caller_left:
+                await send_error(send, error, exchange.request_id, _explanation(exchange))
+        except (CallerLeft, asyncio.CancelledError) as gone:
+            status, failure = 499, None
+            if not isinstance(gone, CallerLeft) and not exchange.caller_left:
+                failure = GatewayUnavailable(Kind.DRAINING, "The gateway is shutting down; send the request again.")
+                status = failure.status
+                await send_error(send, failure, exchange.request_id)
+        except Exception as error:
+            failure = GatewayError(Kind.INTERNAL, "The gateway failed while serving this request.")
+            status = failure.status
+            log.error("request_failed", request_id=exchange.request_id, exc_info=error)
+            await send_error(send, failure, exchange.request_id)
+        finally:
+            gateway.inflight -= 1
+            exchange.record(status, failure)
+
+    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        if gateway.inflight > gateway.settings.max_inflight:
+            raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
+        headers = dict(scope["headers"])
+        exchange.caller = caller = await self._identify(scope, headers)
+        body = await read_body(headers, receive, gateway.settings.max_body_bytes)
+        if b"idempotency-key" in headers:
+            await self._complete_once(exchange, caller, headers, body, receive, send)
+        else:
+            await self._complete(exchange, caller, headers, body, receive, send)
+
+    async def _complete_once(
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Serves a request with an Idempotency-Key: a repeat gets the first one's answer and costs nothing."""
+        authorization, key = credential(headers.items()) or b"", headers[b"idempotency-key"]
+        claim = await self._gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
+        if isinstance(claim, Answer):
+            replayed = [(b"x-gateway-idempotent-replay", b"true"), *claim.headers]
+            await send_json(send, claim.status, claim.body, replayed)
+            return
+        try:
+            kept = await self._complete(exchange, caller, headers, body, receive, send)
+        except BaseException:
+            await asyncio.shield(claim.release())
+            raise
+        await (claim.keep_nothing() if kept is None else claim.keep(kept))
+
+    async def _complete(
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        receive: Receive,
+        send: Send,
+    ) -> Answer | None:
+        """Asks the planned candidates and relays the answer; gives it back where it was a whole one."""
+        planned = self._plan(exchange, caller, headers, body)
+        exchange.watch_caller(receive, planned.target.tier.on_caller_left)
+        call = await first_to_answer(exchange, planned)
+        try:
+            if call.stream is None:
+                return await answer(exchange, call, send)
+            await relay(exchange, call, send)
+            return None
+        except BaseException as error:
+            call.fail(error)
+            raise
+
+    def _plan(self, exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
+        """Everything that is decided before a candidate is asked."""
+        gateway = self._gateway
+        exchange.chat = chat = parse_chat(body)
+        options = parse_options(chat.head.gateway, _gateway_headers(headers))
+        if options.deadline_s is not None:
+            exchange.deadline = exchange.started + options.deadline_s
+        routing = gateway.routing()
+        target = resolve(routing.snapshot, chat.model, options)
+        needs = infer_needs(chat, options)
+        facts = Facts(
+            now=exchange.at,
+            seed=self._chance.getrandbits(32),
+            health=gateway.breakers.view(),
+            stats=gateway.statistics.view(),
+            priced_only=caller.limits is not None and bool(caller.limits.budgets),
+            allowed_tiers=caller.tiers,
+            allowed_models=caller.allowed_models(routing.snapshot.models),
+        )
+        plan = routing.planner.plan(target, needs, options, facts, alias=chat.model, explain=options.explain)
+        exchange.planned = planned = Planned(caller, chat, options, routing, target, needs, plan)
+        return planned
+
+    async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller:
+        authorization = headers.get(b"authorization")
+        caller = None
+        if authorization is not None and len(headers) == len(scope["headers"]):  # else a header may have come twice
+            caller = self._gateway.callers.cached(authorization)
+        if caller is None:
+            client = scope["client"][0] if scope.get("client") else None
+            caller = await self._gateway.callers.identify(credential(scope["headers"]), client)
+        caller.require(Permission.INFER)
+        return caller
+
+
+def _gateway_headers(headers: dict[bytes, bytes]) -> dict[str, str]:
+    return {n.decode("latin-1"): v.decode("latin-1") for n, v in headers.items() if n.startswith(b"x-gateway-")}
+
+
+async def answer(exchange: Exchange, call: Call, send: Send) -> Answer:
+    """A buffered answer: booked first, then sent, so that whoever sees it is in the books."""
+    assert call.completion is not None
+    cost = call.complete()
+    headers = _headers(exchange, call)
+    headers.append((b"x-gateway-cost-usd", usd(cost).encode()))
+    await send_json(send, 200, call.completion.body, headers)
+    return Answer(200, headers, call.completion.body)
+
+
+async def relay(exchange: Exchange, call: Call, send: Send) -> None:
+    """A stream, event by event as it comes. The end goes out after the attempt is booked; a failure ends it instead."""
+    stream, response = call.stream, call.response
+    assert stream is not None
+    assert response is not None
+    await send({"type": "http.response.start", "status": 200, "headers": [*EVENT_STREAM, *_headers(exchange, call)]})
+    out = call.first
+    try:
+        if not stream.finished:
+            if out:
+                await send({"type": "http.response.body", "body": out, "more_body": True})
+                out = b""
+            async for data in response.chunks():
+                out = stream.feed(data)
+                if stream.finished or stream.failure is not None:
+                    break
+                if out:
+                    await send({"type": "http.response.body", "body": out, "more_body": True})
+                    out = b""
+        last = stream.end()
+        if stream.failure is not None:
+            raise stream.failure
+        call.complete("drained" if exchange.caller_left else "provider")
+    except UpstreamError as error:
+        call.fail(error)
+        exchange.failures.append((call.candidate, error))
+        last = error_frame(error, exchange.request_id)
+    except asyncio.CancelledError as error:
+        call.fail(error)
+        if exchange.caller_left:
+            raise
+        stopping = GatewayUnavailable(Kind.DRAINING, "The gateway is shutting down.")
+        last = error_frame(stopping, exchange.request_id)
+    except Exception as error:
+        call.fail(error)
+        log.error("relay_failed", request_id=exchange.request_id, exc_info=error)
+        last = error_frame(GatewayError(Kind.INTERNAL, "The gateway failed amid the answer."), exchange.request_id)
+    await send({"type": "http.response.body", "body": out + last})
+
+
+def _headers(exchange: Exchange, call: Call) -> HeaderLines:
+    assert call.response is not None
+    headers = exchange.headers()
+    headers += provider_headers(call.response.headers, limits=call.headroom is None)
+    if call.headroom is not None:
+        headers += limit_headers(call.headroom)
+    return headers + _explanation(exchange)
+
+
+def _explanation(exchange: Exchange) -> HeaderLines:
+    planned = exchange.planned
+    if planned is None or not planned.options.explain:
+        return []
+    return [(b"x-gateway-explain", explain_header(planned.plan))]

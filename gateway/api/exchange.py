@@ -1,0 +1,138 @@
+"""What the gateway knows of one request while it serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.api.departures import Watch
+from gateway.api.http import HeaderLines, Receive, id_headers
+from gateway.errors import GatewayError
+from gateway.telemetry.requests import AttemptRecord, RequestRecord
+
+if TYPE_CHECKING:
+    from gateway.callers.caller import Caller
+    from gateway.catalog.snapshot import Target
+    from gateway.chat import Chat
+    from gateway.gateway import Gateway, Routing
+    from gateway.types import Candidate, Needs, OnCallerLeft, Options, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A request with everything that was decided of it before the first candidate is asked."""
+
+    caller: Caller
+    chat: Chat
+    options: Options
+    routing: Routing
+    target: Target
+    needs: Needs
+    plan: Plan
+
+
+class Exchange:
+    """One request from its first byte to its last. Facts are filled in as they become known."""
+
+    __slots__ = (
+        "answered_by",
+        "at",
+        "attempts",
+        "caller",
+        "chat",
+        "deadline",
+        "failures",
+        "gateway",
+        "planned",
+        "request_id",
+        "started",
+        "ttft_ms",
+        "warnings",
+        "watch",
+    )
+
+    def __init__(self, gateway: Gateway, request_id: str) -> None:
+        self.gateway = gateway
+        self.request_id = request_id
+        self.at = gateway.clock()
+        self.started = gateway.monotonic()
+        self.deadline: float | None = None
+        """Monotonic time by which the caller wants its answer."""
+        self.caller: Caller | None = None
+        self.chat: Chat | None = None
+        self.planned: Planned | None = None
+        self.attempts: list[AttemptRecord] = []
+        """How each attempt ended, for the log."""
+        self.failures: list[tuple[Candidate, GatewayError]] = []
+        self.answered_by: Candidate | None = None
+        self.ttft_ms: float | None = None
+        self.warnings: list[str] = []
+        """What the request lost on its way to the candidate that answered."""
+        self.watch: Watch | None = None
+
+    @property
+    def caller_left(self) -> bool:
+        return self.watch is not None and self.watch.left
+
+    def watch_caller(self, receive: Receive, policy: OnCallerLeft) -> None:
+        """From now on a departure cancels the serving task: at once, or after the tier's drain allowance."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an exchange is served outside a task")
+        loop = asyncio.get_running_loop()
+
+        def left() -> None:
+            if policy.action == "cancel":
+                task.cancel()
+            else:
+                loop.call_later(policy.seconds, _cancel_if_running, task)
+
+        self.watch = self.gateway.departures.watch(receive, left)
+
+    def headers(self) -> HeaderLines:
+        """The headers by which every good answer tells who gave it."""
+        lines = id_headers(self.request_id)
+        planned, candidate = self.planned, self.answered_by
+        if planned is not None and candidate is not None:
+            if planned.plan.tier:
+                lines.append((b"x-gateway-tier", planned.plan.tier.encode()))
+            lines.append((b"x-gateway-deployment", candidate.deployment.name.encode()))
+            lines.append((b"x-gateway-attempts", b"%d" % (len(self.failures) + 1)))
+            lines.append((b"x-gateway-catalog", planned.routing.snapshot.version.encode()))
+            if planned.plan.substituted:
+                lines.append((b"x-gateway-substituted", planned.plan.substituted.encode()))
+        if self.warnings:
+            lines.append((b"x-gateway-warnings", "; ".join(self.warnings).encode("ascii", "replace")))
+        return lines
+
+    def record(self, status: int, error: GatewayError | None = None) -> None:
+        """Puts the request on the log and into the metrics; called once, when all is over."""
+        if self.watch is not None:
+            self.watch.close()
+        caller, chat, candidate = self.caller, self.chat, self.answered_by
+        plan = self.planned.plan if self.planned else None
+        self.gateway.requests.record(
+            RequestRecord(
+                request_id=self.request_id,
+                at=self.at,
+                status=status,
+                stream=chat is not None and chat.stream,
+                key=caller.key_id if caller else None,
+                team=caller.team if caller else None,
+                alias=plan.alias if plan else None,
+                tier=plan.tier if plan else None,
+                deployment=candidate.deployment.name if candidate else None,
+                latency_ms=(self.gateway.monotonic() - self.started) * 1000,
+                ttft_ms=self.ttft_ms,
+                code=error.code or error.kind.value if error else None,
+                substituted=plan.substituted if plan else None,
+                warnings=self.warnings,
+                attempts=self.attempts,
+            )
+        )
+
+
+def _cancel_if_running(task: asyncio.Task[object]) -> None:
+    if not task.done():
+        task.cancel()

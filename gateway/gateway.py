@@ -1,0 +1,67 @@
+"""The parts of a running gateway, wired once by `app.py` and reached by every endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gateway.routing.params import Parameters
+from gateway.routing.plan import Planner
+
+if TYPE_CHECKING:
+    from gateway.api.departures import Departures
+    from gateway.callers.callers import Callers
+    from gateway.callers.idempotency import Idempotency
+    from gateway.catalog.snapshot import Snapshot
+    from gateway.catalog.source import CatalogSource
+    from gateway.ledger.ledger import Ledger
+    from gateway.routing.health import Breakers
+    from gateway.routing.retry import RetryBudget
+    from gateway.routing.stats import Statistics
+    from gateway.settings import Settings
+    from gateway.telemetry.metrics import Metrics
+    from gateway.telemetry.requests import RequestLog
+    from gateway.upstream.client import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """One version of the catalog, with the planner and the parameters that were worked out for it."""
+
+    snapshot: Snapshot
+    planner: Planner
+    parameters: Parameters
+
+
+@dataclass(slots=True, kw_only=True)
+class Gateway:
+    """Everything a request may need; `clock` is seconds since the epoch, `monotonic` never goes back."""
+
+    settings: Settings
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    catalog: CatalogSource
+    callers: Callers
+    idempotency: Idempotency
+    ledger: Ledger
+    upstream: Upstream
+    breakers: Breakers
+    statistics: Statistics
+    retries: RetryBudget
+    departures: Departures
+    metrics: Metrics
+    requests: RequestLog
+    store: Any
+    inflight: int = 0
+    draining: bool = False
+    problems: dict[str, str] = field(default_factory=dict)
+    """What keeps the gateway from being ready, by part; empty when all is well."""
+    _routing: Routing | None = None
+
+    def routing(self) -> Routing:
+        """The catalog in force with what is remembered of it; a request takes it once and keeps it."""
+        snapshot = self.catalog.current
+        if self._routing is None or self._routing.snapshot is not snapshot:
+            self._routing = Routing(snapshot, Planner(snapshot), Parameters(snapshot.presets))
+        return self._routing

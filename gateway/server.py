@@ -1,0 +1,173 @@
+"""Running the gateway: one process, or a parent that keeps several workers alive on one listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from types import FrameType
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.log import configure_logging, get_logger
+from gateway.settings import Settings
+
+_BACKLOG = 4096
+_RESTART_S = 1.0
+_GRACE_S = 15.0
+"""What a worker gets beyond its drain deadline to settle and flush before it is killed."""
+
+log = get_logger("server")
+
+
+class GracefulServer(uvicorn.Server):
+    """A server that, once told to stop, first says so on /readyz, then closes; its exit status is 0.
+
+    uvicorn's own server raises the signal again when it has stopped, so that an orderly stop looks like a crash.
+    """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        gateway = getattr(self.config.app.state, "gateway", None)
+        if gateway is None or gateway.draining or not self._settings.drain_delay_s:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
+        else:
+            asyncio.get_running_loop().call_later(self._settings.drain_delay_s, setattr, self, "should_exit", True)
+        if gateway is not None:
+            gateway.draining = True
+
+
+def run(settings: Settings) -> int:
+    """Serves until told to stop; gives the exit status."""
+    listener = _listen(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    if settings.workers == 1:
+        return run_worker(settings, listener)
+    return _Supervisor(settings, listener).run()
+
+
+def run_worker(settings: Settings, listener: socket.socket) -> int:
+    """Serves in this process on a socket that already listens."""
+    configure_logging(settings.log_level, settings.log_format)
+    config = uvicorn.Config(
+        create_app(settings),
+        http="httptools",
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.drain_deadline_s),
+        backlog=_BACKLOG,
+    )
+    server = GracefulServer(config, settings)
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        raise SystemExit(
+            f"tiergate: cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port."
+        ) from None
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class _Supervisor:
+    """The parent of several workers: starts them, starts them again when they die, and passes signals on."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._stopping = False
+        self._metrics = tempfile.TemporaryDirectory(prefix="tiergate-metrics-")
+
+    def run(self) -> int:
+        configure_logging(self._settings.log_level, self._settings.log_format)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._forward)
+        with self._metrics:
+            self._workers = [self._start() for _ in range(self._settings.workers)]
+            while not self._stopping:
+                time.sleep(_RESTART_S)
+                for place, worker in enumerate(self._workers):
+                    if not self._stopping and worker.poll() is not None:
+                        if worker.returncode == 1:
+                            log.error("worker_failed_to_start", pid=worker.pid)
+                            self._stop(signal.SIGTERM, None)
+                            return self._join() or 1
+                        log.error("worker_died", pid=worker.pid, status=worker.returncode)
+                        self._workers[place] = self._start()
+            return self._join()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        descriptor = self._listener.fileno()
+        environment = {
+            **os.environ,
+            "TIERGATE_WORKER_FD": str(descriptor),
+            "TIERGATE_WORKER_SETTINGS": self._settings.model_dump_json(exclude=_SECRETS),
+            "PROMETHEUS_MULTIPROC_DIR": self._metrics.name,
+        }
+        return subprocess.Popen([sys.executable, "-m", "gateway.server"], env=environment, pass_fds=[descriptor])
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(number)
+
+    def _join(self) -> int:
+        patience = self._settings.drain_delay_s + self._settings.drain_deadline_s + _GRACE_S
+        deadline = time.monotonic() + patience
+        for worker in self._workers:
+            try:
+                worker.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("worker_killed", pid=worker.pid, after_s=patience)
+                worker.kill()
+                worker.wait()
+        return max((abs(worker.returncode or 0) for worker in self._workers), default=0)
+
+
+# Secrets reach a worker through the environment that its parent read them from, never through arguments.
+_SECRETS = {"redis_url", "admin_token", "app_key", "pepper"}
+
+
+def _worker_main() -> int:
+    listener = socket.socket(fileno=int(os.environ["TIERGATE_WORKER_FD"]))
+    listener.setblocking(False)
+    given = Settings.model_validate_json(os.environ["TIERGATE_WORKER_SETTINGS"])
+    secrets = Settings().model_dump(include=_SECRETS)
+    return run_worker(given.model_copy(update=secrets), listener)
+
+
+if __name__ == "__main__":
+    sys.exit(_worker_main())

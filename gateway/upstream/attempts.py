@@ -1,0 +1,352 @@
+"""The try loop: candidates in order until one answers, before the first byte only.
+
+Each attempt is a `Call`: it holds the breaker's permit, the ledger's attempt and the provider's response, and however
+it ends (answer, failure, departed caller, deadline) it is concluded exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+
+from adapters import ADAPTERS
+from adapters.base import ChatStream, Completion, Stamp
+from gateway.api.exchange import Exchange, Planned
+from gateway.chat import Chat
+from gateway.errors import GatewayError, Kind, RoutingError, UpstreamError
+from gateway.ledger.attempt import Attempt
+from gateway.ledger.cost import estimate_usage
+from gateway.ledger.limits import Headroom
+from gateway.routing.health import Permit
+from gateway.telemetry.requests import AttemptRecord
+from gateway.types import Candidate, Plan, Settlement, Timeouts, Usage, UsageSource
+from gateway.upstream.client import UpstreamResponse
+
+_ERROR_BODY_BYTES = 256 * 1024
+
+
+async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
+    """The first candidate's good answer: whole and translated, or a stream whose first event has come.
+
+    Raises:
+        UpstreamError: a provider refused the request itself, which another would refuse too.
+        GatewayError: every attempt failed (502, or 429 or 504 where all failed alike), or the deadline has passed.
+    """
+    gateway = exchange.gateway
+    gateway.retries.deposit()
+    for candidate in _in_turns(exchange, planned.plan):
+        permit = gateway.breakers.admit(candidate.deployment.name)
+        if permit is None:
+            continue
+        call = Call(exchange, planned, candidate, permit)
+        try:
+            await call.open()
+        except UpstreamError as error:
+            call.fail(error)
+            exchange.failures.append((candidate, error))
+            if not error.try_next and not _larger_context_may_help(error, candidate, planned.plan):
+                break
+        except BaseException as error:
+            call.fail(error)
+            raise
+        else:
+            exchange.answered_by = candidate
+            return call
+    raise attempts_failed(exchange)
+
+
+def _in_turns(exchange: Exchange, plan: Plan) -> Iterator[Candidate]:
+    """Candidates in the plan's order, then again from the first, while a further attempt is allowed."""
+    rounds = 0
+    while True:
+        asked = len(exchange.failures)
+        for candidate in plan.candidates:
+            if exchange.failures and not _may_try_again(exchange):
+                return
+            yield candidate
+        rounds += 1
+        if len(exchange.failures) == asked or rounds > candidate.deployment.provider.retries:
+            return  # nobody was admitted in this round
+
+
+def _may_try_again(exchange: Exchange) -> bool:
+    failed, _ = exchange.failures[-1]
+    if len(exchange.failures) > failed.deployment.provider.retries:
+        return False
+    if exchange.deadline is not None and exchange.gateway.monotonic() >= exchange.deadline:
+        return False
+    return exchange.gateway.retries.withdraw()
+
+
+def _larger_context_may_help(error: UpstreamError, failed: Candidate, plan: Plan) -> bool:
+    limit = failed.deployment.model.input_tokens or 0
+    return error.kind is Kind.CONTEXT_TOO_LONG and any(
+        (candidate.deployment.model.input_tokens or 0) > limit for candidate in plan.candidates
+    )
+
+
+def attempts_failed(exchange: Exchange) -> GatewayError:
+    """What the caller is told when no candidate answered: the one failure itself, or all of them listed."""
+    failures = exchange.failures
+    if not failures:
+        return RoutingError(
+            Kind.NONE_HEALTHY, "Every deployment that could serve this request is resting or busy.", retry_after_s=1
+        )
+    last = failures[-1][1]
+    listed = [
+        {"deployment": c.deployment.name, "code": e.code or e.kind.value, "status": getattr(e, "upstream_status", None)}
+        for c, e in failures
+    ]
+    if len(failures) == 1 or not getattr(last, "try_next", False):
+        last.details.setdefault("attempts", listed)
+        return last
+    kinds = {e.kind for _, e in failures}
+    limited = kinds <= {Kind.RATE_LIMITED, Kind.PROVIDER_QUOTA}
+    kind = Kind.RATE_LIMITED if limited else Kind.TIMED_OUT if kinds == {Kind.TIMED_OUT} else Kind.BROKEN
+    waits = [e.retry_after_s for _, e in failures if e.retry_after_s is not None]
+    return UpstreamError(
+        kind,
+        f"All {len(failures)} attempts failed: " + ", ".join(f"{a['deployment']} ({a['code']})" for a in listed) + ".",
+        code="rate_limit_exceeded" if limited else "all_attempts_failed",
+        retry_after_s=min(waits) if limited and waits else None,
+        details={"attempts": listed},
+    )
+
+
+class Call:
+    """One attempt while it runs. `complete()` or `fail()` ends it; what comes second changes nothing."""
+
+    __slots__ = (
+        "_concluded",
+        "attempt",
+        "candidate",
+        "completion",
+        "cost_nano",
+        "exchange",
+        "first",
+        "headroom",
+        "permit",
+        "planned",
+        "response",
+        "started",
+        "stream",
+        "ttft_ms",
+    )
+
+    def __init__(self, exchange: Exchange, planned: Planned, candidate: Candidate, permit: Permit) -> None:
+        gateway, caller, plan, needs = exchange.gateway, planned.caller, planned.plan, planned.needs
+        deployment = candidate.deployment
+        self.exchange = exchange
+        self.planned = planned
+        self.candidate = candidate
+        self.permit = permit
+        self.response: UpstreamResponse | None = None
+        self.completion: Completion | None = None
+        self.stream: ChatStream | None = None
+        self.headroom: Headroom | None = None
+        self.first = b""
+        """What a stream's first event gave for the caller."""
+        self.ttft_ms: int | None = None
+        self.cost_nano = 0
+        self.started = gateway.monotonic()
+        self._concluded = False
+        self.attempt = Attempt(
+            request_id=exchange.request_id,
+            at=gateway.clock(),
+            tenant=caller.tenant,
+            key=caller.key_id,
+            team=caller.team,
+            tags=planned.options.tags or caller.tags,
+            alias=plan.alias,
+            tier=plan.tier,
+            model=deployment.model.name,
+            provider=deployment.provider.name,
+            deployment=deployment.name,
+            price=candidate.price,
+            catalog=planned.routing.snapshot.version,
+            stream=planned.chat.stream,
+            retry=len(exchange.failures),
+            input_tokens=needs.input_tokens,
+            input_bound_tokens=needs.input_bound_tokens,
+            output_tokens=needs.output_tokens,
+            output_limit_tokens=deployment.model.output_tokens,
+            choices=needs.choices,
+        )
+
+    async def open(self) -> None:
+        """Sends the request and waits for a good answer: all of it, or the first event of its stream.
+
+        Raises:
+            UpstreamError: this candidate did not answer well.
+            GatewayError: the request cannot be sent to it at all, or a limit of the caller forbids it.
+        """
+        planned, deployment = self.planned, self.candidate.deployment
+        gateway, chat, limits = self.exchange.gateway, planned.chat, planned.caller.limits
+        if limits is not None:
+            self.headroom = await gateway.ledger.reserve(self.attempt, limits)
+            chat = _capped(chat, self.headroom)
+        tier = planned.target.tier
+        chat, self.exchange.warnings = planned.routing.parameters.apply(chat, deployment, tier, planned.options.preset)
+        adapter = ADAPTERS[deployment.provider.adapter]
+        body = adapter.request(chat, deployment)
+        endpoint = deployment.stream_endpoint if chat.stream else deployment.endpoint
+        if endpoint is None:
+            raise UpstreamError(Kind.OUR_KEY_REFUSED, f"{deployment.provider.name} has no usable credentials.")
+        if limits is None:
+            gateway.ledger.begin(self.attempt)
+        timeouts = self._timeouts(tier.timeouts or deployment.provider.timeouts)
+        extra = b"x-client-request-id: %b\r\n" % self.attempt.aid.encode()
+        self.response = response = await gateway.upstream.send(endpoint, body, timeouts, extra)
+        if response.status != 200:
+            content = await response.read(_ERROR_BODY_BYTES)
+            raise adapter.error(response.status, response.headers, content)
+        stamp = Stamp(id="chatcmpl-" + self.exchange.request_id[4:], created=int(self.exchange.at))
+        if chat.stream:
+            self.stream = adapter.stream(chat, stamp)
+            await self._first_event(self.stream, response)
+            self._first_byte()
+        else:
+            content = await response.read()
+            self._first_byte()
+            self.completion = adapter.completion(content, chat, stamp)
+
+    async def _first_event(self, stream: ChatStream, response: UpstreamResponse) -> None:
+        """Reads until the stream has begun well, so that one which fails at once can still be replaced."""
+        first = []
+        async for data in response.chunks():
+            first.append(stream.feed(data))
+            if stream.failure is not None:
+                raise stream.failure
+            if stream.started or stream.finished:
+                break
+        else:
+            raise UpstreamError(Kind.BROKEN, "The provider's stream ended before it began.", billed=True)
+        self.first = b"".join(first)
+
+    def _timeouts(self, timeouts: Timeouts) -> Timeouts:
+        deadline = self.exchange.deadline
+        if deadline is None:
+            return timeouts
+        left = deadline - self.exchange.gateway.monotonic()
+        if left <= 0:
+            raise RoutingError(Kind.DEADLINE, "The request's deadline passed before a candidate could be asked.")
+        return replace(timeouts, total_s=min(timeouts.total_s, left))
+
+    def _first_byte(self) -> None:
+        now = self.exchange.gateway.monotonic()
+        self.ttft_ms = int((now - self.started) * 1000)
+        self.exchange.ttft_ms = (now - self.exchange.started) * 1000
+
+    # ------------------------------------------------------------------------------------------------ how it ends
+
+    def complete(self, source: UsageSource = "provider") -> int:
+        """The provider's answer came whole: the cost in nano-USD is booked and the deployment did well."""
+        answer = self.completion or self.stream
+        usage = answer.usage if answer else None
+        cost = self._settle(usage, source, "complete", answer.service_tier if answer else None)
+        self.permit.settle("success")
+        if self.response is not None:
+            self.response.finish()
+        return cost
+
+    def fail(self, error: BaseException) -> None:
+        """It ended badly, or its caller left: books what is known and judges the deployment."""
+        if self._concluded:
+            return
+        if self.response is not None:
+            self.response.abort()
+        kind = error.kind if isinstance(error, GatewayError) else None
+        usage = self.stream.usage if self.stream else self.completion.usage if self.completion else None
+        sent = self.attempt.state == "sent"
+        if isinstance(error, UpstreamError):
+            self._judge(error)
+            if not error.billed:
+                self._void(error)
+                return
+            settlement: Settlement = "upstream_cut" if self.response is not None else "failed"
+        else:
+            self.permit.settle("neutral")
+            if not sent:
+                self._void(error)
+                return
+            settlement = "caller_left" if self.exchange.caller_left else "deadline"
+            if kind is not None or not isinstance(error, asyncio.CancelledError):
+                settlement = "failed"
+        self._settle(usage, "provider", settlement, None, error)
+
+    def _judge(self, error: UpstreamError) -> None:
+        """The verdict on the deployment, and its rest where it asked for one."""
+        gateway, deployment = self.exchange.gateway, self.candidate.deployment
+        self.permit.settle(error.verdict)
+        if error.kind is Kind.RATE_LIMITED:
+            gateway.breakers.rest(deployment.name, error.retry_after_s)
+        elif error.kind in (Kind.PROVIDER_QUOTA, Kind.OUR_KEY_REFUSED):
+            gateway.breakers.rest_credential(deployment.provider.name, error.retry_after_s)
+        gateway.statistics.observe(deployment.name, failed=error.verdict == "failure")
+
+    def _void(self, error: BaseException) -> None:
+        self._concluded = True
+        self.exchange.gateway.ledger.void(
+            self.attempt, status=getattr(error, "upstream_status", None), latency_ms=self._latency_ms()
+        )
+        self._record("void", Usage(), error)
+
+    def _settle(
+        self,
+        usage: Usage | None,
+        source: UsageSource,
+        settlement: Settlement,
+        service_tier: str | None,
+        error: BaseException | None = None,
+    ) -> int:
+        if self._concluded:
+            return self.cost_nano
+        self._concluded = True
+        if usage is None:
+            output_bytes = self.stream.output_bytes if self.stream else 0
+            usage = estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
+            source = "estimated"
+        self.cost_nano = self.exchange.gateway.ledger.settle(
+            self.attempt,
+            usage=usage,
+            usage_source=source,
+            settlement=settlement,
+            latency_ms=self._latency_ms(),
+            ttft_ms=self.ttft_ms,
+            service_tier=service_tier,
+            status=self.response.status if self.response else 0,
+        )
+        self._record(settlement, usage, error)
+        return self.cost_nano
+
+    def _latency_ms(self) -> int:
+        return int((self.exchange.gateway.monotonic() - self.started) * 1000)
+
+    def _record(self, settlement: str, usage: Usage, error: BaseException | None) -> None:
+        deployment = self.candidate.deployment
+        self.exchange.attempts.append(
+            AttemptRecord(
+                deployment=deployment.name,
+                settlement=settlement,
+                model=deployment.model.name,
+                provider=deployment.provider.name,
+                error=None if error is None else getattr(error, "code", None) or type(error).__name__,
+                cost_nano_usd=self.cost_nano,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+            )
+        )
+
+
+def _capped(chat: Chat, headroom: Headroom) -> Chat:
+    """The request with the output cap that the hold stands for, under the name the caller used for it."""
+    cap = headroom.output_cap_tokens
+    if cap is None:
+        return chat
+    name = "max_completion_tokens" if chat.head.max_completion_tokens is not None else "max_tokens"
+    if getattr(chat.head, name) is not None and getattr(chat.head, name) <= cap:
+        return chat
+    return chat.replace({name: msgspec.json.encode(cap)})
