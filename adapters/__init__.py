@@ -1,9 +1,14 @@
-"""The provider APIs that can be spoken. Adding one: its module, and its row here."""
+"""The provider APIs that can be spoken. Adding one: its module, and its row here (or a row of the dialect table)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from adapters.base import Adapter
+from adapters.dialect import DIALECTS
+from adapters.openai import AzureAdapter, DialectAdapter
 
-ADAPTERS: Mapping[str, Adapter] = {}
+ADAPTERS: Mapping[str, Adapter] = {
+    **{row.name: DialectAdapter(row) for row in DIALECTS},
+    "azure": AzureAdapter(next(row for row in DIALECTS if row.name == "azure")),
+}

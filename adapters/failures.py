@@ -100,9 +100,9 @@ _WORDS: Mapping[Kind, str] = {
 _MENDABLE = frozenset({Kind.REJECTED, Kind.CONTEXT_TOO_LONG, Kind.CONTENT_FILTERED})
 _UNBILLED_5XX = frozenset({503, 529})
 
-# The one place where words decide, because some providers tell it in no other way. A miss costs a fallback, nothing more.
-# The context sentence is OpenAI's own, which DeepSeek, vLLM, Together and OpenRouter repeat under a general code; the key
-# sentence is how xAI tells of a bad key under status 400.
+# The one place where words decide, because some providers tell it in no other way. A miss costs a fallback, no more.
+# The context sentence is OpenAI's own, which DeepSeek, vLLM, Together and OpenRouter repeat under a general code; the
+# key sentence is how xAI tells of a bad key under status 400.
 _BY_SENTENCE: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"(?i)\bmaximum (?:context|prompt) length\b"), Kind.CONTEXT_TOO_LONG),
     (re.compile(r"(?i)^(?:incorrect|invalid) api key\b"), Kind.OUR_KEY_REFUSED),

@@ -57,6 +57,15 @@ class SseSplitter:
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> list[Event]:
+        text = self.take(data)
+        return parse_events(text) if text else []
+
+    def take(self, data: bytes) -> bytes:
+        """The text of the events that `data` completes, unparsed: line ends are LF, and it ends with a blank line.
+
+        Raises:
+            FramingError: an event grew past `MAX_EVENT_BYTES`.
+        """
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")  # the second half of a CRLF that was cut in two
@@ -64,34 +73,41 @@ class SseSplitter:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         buffer = self._buffer
+        if not buffer and data.endswith(b"\n\n"):
+            return self._without_bom(data)
         searched = max(len(buffer) - 1, 0)
         buffer += data
         end = buffer.rfind(b"\n\n", searched)
         if end < 0:
             if len(buffer) > MAX_EVENT_BYTES:
                 raise FramingError(f"an event is longer than {MAX_EVENT_BYTES} bytes")
-            return []
-        complete = bytes(buffer[:end])
+            return b""
+        complete = bytes(buffer[: end + 2])
         del buffer[: end + 2]
-        return self._events(complete)
+        return self._without_bom(complete)
 
     def close(self) -> list[Event]:
         rest = bytes(self._buffer)
         self._buffer.clear()
-        return self._events(rest)
+        return parse_events(self._without_bom(rest))
 
-    def _events(self, text: bytes) -> list[Event]:
+    def _without_bom(self, text: bytes) -> bytes:
         if self._first:
             self._first = False
-            text = text.removeprefix(_BOM)
-        events: list[Event] = []
-        for block in text.split(b"\n\n"):
-            if block[:6] == b"data: " and b"\n" not in block:  # what nearly every event looks like
-                if len(block) > 6:
-                    events.append((None, block[6:]))
-            elif (event := _parse(block)) is not None:
-                events.append(event)
-        return events
+            return text.removeprefix(_BOM)
+        return text
+
+
+def parse_events(text: bytes) -> list[Event]:
+    """The events in text with LF line ends."""
+    events: list[Event] = []
+    for block in text.split(b"\n\n"):
+        if block[:6] == b"data: " and b"\n" not in block:  # what nearly every event looks like
+            if len(block) > 6:
+                events.append((None, block[6:]))
+        elif (event := _parse(block)) is not None:
+            events.append(event)
+    return events
 
 
 def _parse(block: bytes) -> Event | None:

@@ -1,0 +1,100 @@
+"""The OpenAI-like family as a table; `openai.DialectAdapter` reads its rows.
+
+A row says where the provider is and how its requests differ; how answers differ needs no row, since `openai_answer` and
+`openai_stream` put right whatever comes. Adding a provider that speaks OpenAI's dialect is adding a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one provider's API differs from OpenAI's. The defaults are OpenAI's own."""
+
+    name: str
+    base_url: str | None
+    """With the version suffix, as OpenAI's SDKs take it; None where each account has its own."""
+    needs_key: bool = True
+    auth: Literal["bearer", "api-key"] = "bearer"
+    path: str = "/chat/completions"
+    models_path: str | None = "/models"
+    stream_usage: bool = True
+    """Whether `stream_options.include_usage` is understood; where it is not, usage comes unasked."""
+    obfuscates: bool = False
+    """Whether chunks are padded with random text unless told not to."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    drops: frozenset[str] = frozenset()
+    """Members that the provider refuses and that change nothing in the answer."""
+    values: Mapping[str, Mapping[bytes, bytes]] = field(default_factory=dict)
+    """Member -> raw JSON value -> the value sent in its place."""
+    message_drops: tuple[str, ...] = ()
+    """Members of messages that the provider refuses: what we give of reasoning, coming back in the history."""
+    developer_role: bool = True
+    nine_character_call_ids: bool = False
+
+    @property
+    def rewrites_messages(self) -> bool:
+        return bool(self.message_drops) or not self.developer_role or self.nine_character_call_ids
+
+
+def _values(**by_value: str) -> Mapping[bytes, bytes]:
+    """A value map of JSON strings: `_values(required="any")` sends `"any"` where the caller wrote `"required"`."""
+    return {msgspec.json.encode(name): msgspec.json.encode(value) for name, value in by_value.items()}
+
+
+_REASONING = ("reasoning_content", "reasoning_details")
+_BOOKKEEPING = frozenset(
+    {"store", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"}
+)
+_MAX_TOKENS = {"max_completion_tokens": "max_tokens"}
+
+DIALECTS: tuple[Dialect, ...] = (
+    # https://platform.openai.com/docs/api-reference/chat (read 2026-11-21)
+    Dialect("openai", "https://api.openai.com/v1", obfuscates=True, message_drops=_REASONING),
+    # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle (read 2026-11-21)
+    Dialect("azure", None, auth="api-key", message_drops=_REASONING),
+    # https://openrouter.ai/docs/api-reference/overview (read 2026-11-21)
+    Dialect("openrouter", "https://openrouter.ai/api/v1"),
+    # https://docs.mistral.ai/api (read 2026-11-21); unknown members are a 422
+    Dialect(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        stream_usage=False,
+        renames={"seed": "random_seed", **_MAX_TOKENS},
+        drops=_BOOKKEEPING,
+        values={"tool_choice": _values(required="any")},
+        message_drops=_REASONING,
+        developer_role=False,
+        nine_character_call_ids=True,
+    ),
+    # https://docs.x.ai/docs/api-reference (read 2026-11-21)
+    Dialect("xai", "https://api.x.ai/v1"),
+    # https://console.groq.com/docs/openai (read 2026-11-21)
+    Dialect(
+        "groq",
+        "https://api.groq.com/openai/v1",
+        drops=frozenset({"metadata", "store", "prompt_cache_key", "safety_identifier"}),
+        message_drops=_REASONING,
+    ),
+    # https://api-docs.deepseek.com/api/create-chat-completion (read 2026-11-21)
+    Dialect("deepseek", "https://api.deepseek.com", renames=_MAX_TOKENS, developer_role=False),
+    # https://docs.fireworks.ai/api-reference/post-chatcompletions (read 2026-11-21)
+    Dialect("fireworks", "https://api.fireworks.ai/inference/v1", renames=_MAX_TOKENS, developer_role=False),
+    # https://docs.together.ai/reference/chat-completions-1 (read 2026-11-21)
+    Dialect("together", "https://api.together.xyz/v1", renames=_MAX_TOKENS, developer_role=False),
+    # https://inference-docs.cerebras.ai/resources/openai (read 2026-11-21)
+    Dialect(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        drops=frozenset({"store", "metadata", "prompt_cache_key", "safety_identifier"}),
+        message_drops=_REASONING,
+    ),
+    # Ours: deterministic and offline, see adapters/sandbox.py.
+    Dialect("sandbox", "http://sandbox.invalid/v1", needs_key=False),
+)

@@ -1,0 +1,294 @@
+"""The stream of an OpenAI-like provider: what is right goes on as it came, what is not is put right.
+
+Two gears. An event is decoded, judged and, where need be, repaired. From an event that was plain (one choice, one piece
+of text, nothing else) a template is learned: the bytes before and after the text. Whatever part of a read consists of
+events of that template is relayed untouched after a few searches at C speed, however many it holds. So no provider
+has to be trusted, and a well-behaved one costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from adapters.base import ChatStream, Stamp
+from adapters.events import DONE, cut_short, openai_usage, unreadable, utf8_size
+from adapters.failures import failure, read_problem
+from adapters.framing import FramingError, SseSplitter, parse_events
+from adapters.repair import SERVICE_TIERS, ChoiceState
+from adapters.usage import is_openai_usage, read_usage, repaired_usage, usage_of
+from gateway.chat import Chat
+from gateway.errors import UpstreamError
+from gateway.types import Usage
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_TEXT_KEYS = ("content", "reasoning_content", "refusal")
+_CHUNK = "chat.completion.chunk"
+_NOT_HELD = frozenset(
+    {
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "service_tier",
+        "system_fingerprint",
+        "obfuscation",
+        "x_groq",
+    }
+)
+
+
+class OpenAiStream(ChatStream):
+    """A stream in OpenAI's dialect, made fit for OpenAI's clients."""
+
+    def __init__(self, chat: Chat, stamp: Stamp) -> None:
+        options = chat.head.stream_options
+        self._include_usage = chat.include_usage
+        self._obfuscated = bool(options and options.include_obfuscation)
+        self._forced = is_forced(chat)
+        self._alias = chat.model
+        self._stamp = stamp
+        self._splitter = SseSplitter()
+        self._identity: dict[str, Any] = {}
+        """id, object, created and model of every chunk."""
+        self._choices: dict[int, ChoiceState] = {}
+        self._held: dict[str, Any] = {}
+        """Members of chunks without choices, which go with the next chunk that has some."""
+        self._usage_chunk: dict[str, Any] = {}
+        self._prefix = b""
+        self._suffix = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self.failure is not None or self.finished:
+            return b""
+        try:
+            text = self._splitter.take(data)
+        except FramingError:
+            self.failure = unreadable("The provider sent an event that is too long.")
+            return b""
+        return self._relay(text) if text else b""
+
+    def end(self) -> bytes:
+        out: list[bytes] = []
+        if self.failure is None and not self.finished:
+            for name, payload in self._splitter.close():
+                out.append(self._event(name, payload, b""))
+        if self.failure is None and not self._is_complete():
+            self.failure = cut_short()
+        if self.failure is not None:
+            return b""
+        self.finished = True
+        for index, choice in self._choices.items():
+            if not choice.finished:
+                closing = {"index": index, "delta": {}, "finish_reason": choice.closing_reason}
+                out.append(_framed({**self._identity, "choices": [closing]}))
+        if self._include_usage and self.usage is not None:
+            out.append(_framed(self._usage_event(self.usage)))
+        out.append(DONE)
+        return b"".join(out)
+
+    def _is_complete(self) -> bool:
+        """Whether an answer came to its end: `[DONE]`, or every choice finished where a provider says no more."""
+        return bool(self._choices) and (self.finished or all(choice.finished for choice in self._choices.values()))
+
+    def _usage_event(self, usage: Usage) -> dict[str, Any]:
+        raw = self._usage_chunk.get("usage")
+        told = read_usage(raw)
+        if told is None or usage_of(told) != usage or not isinstance(raw, dict):
+            right = openai_usage(usage)
+        else:
+            right = raw if is_openai_usage(told, usage) else repaired_usage(raw, usage)
+        kept = {
+            key: value
+            for key, value in self._usage_chunk.items()
+            if key in ("service_tier", "system_fingerprint") and value in (None, *SERVICE_TIERS)
+        }
+        return {**self._identity, **kept, "choices": [], "usage": right}
+
+    # ------------------------------------------------------------------------------------------------------- relaying
+
+    def _relay(self, text: bytes) -> bytes:
+        out: list[bytes] = []
+        at, end, mixed = 0, len(text), False
+        while at < end and self.failure is None and not self.finished:
+            if self._prefix and text.startswith(self._prefix, at):
+                stop, mixed = self._run(text, at, mixed)
+                if stop > at:
+                    out.append(text[at:stop])
+                    at = stop
+                    continue
+            stop = text.index(b"\n\n", at) + 2
+            block = text[at:stop]
+            for name, payload in parse_events(block):
+                out.append(self._event(name, payload, block))
+            at = stop
+        return b"".join(out)
+
+    def _run(self, text: bytes, at: int, mixed: bool) -> tuple[int, bool]:
+        """The end of the run of template events that starts at `at` (`at` itself where there is none), and whether
+        other events stand among them, so that further runs are taken one event at a time."""
+        prefix, suffix = self._prefix, self._suffix
+        if not mixed:
+            stop = text.rfind(suffix, at) + len(suffix)
+            if stop > at + len(prefix):
+                joints = text.count(suffix + prefix, at, stop)
+                if text.count(b"\n", at, stop) == 2 * joints + 2:
+                    self.output_bytes += stop - at - (joints + 1) * (len(prefix) + len(suffix))
+                    return stop, False
+        stop = text.index(b"\n\n", at) + 2
+        if stop >= at + len(prefix) + len(suffix) and text.startswith(suffix, stop - len(suffix)):
+            self.output_bytes += stop - at - len(prefix) - len(suffix)
+            return stop, True
+        return at, True
+
+    def _learn(self, block: bytes, delta: dict[str, Any]) -> None:
+        """Takes the template from a plain event that goes on as it came."""
+        (key,) = delta
+        start = block.find(b'"%b"' % key.encode(), block.find(b'"delta"')) + len(key) + 2
+        if (hit := _STRING.search(block, start)) is not None and block[start : hit.start()].strip() == b":":
+            self._prefix = block[: hit.start() + 1]
+            self._suffix = block[hit.end() - 1 :]
+
+    # -------------------------------------------------------------------------------------------------------- judging
+
+    def _event(self, name: str | None, payload: bytes, block: bytes) -> bytes:
+        """What the caller gets of one event: `block` as it came, a repaired one, or nothing."""
+        if self.failure is not None or self.finished:
+            return b""
+        if payload == b"[DONE]":
+            self.finished = True
+            return b""
+        try:
+            chunk = _decode(payload)
+        except (msgspec.DecodeError, RecursionError):
+            chunk = None
+        if not isinstance(chunk, dict):
+            self.failure = unreadable() if block else cut_short()
+            return b""
+        try:
+            return self._chunk(name, chunk, block)
+        except UpstreamError as error:
+            self.failure = error
+            return b""
+
+    def _chunk(self, name: str | None, chunk: dict[str, Any], block: bytes) -> bytes:
+        changed = self._take_usage(chunk)
+        choices = chunk.get("choices")
+        _raise_error(name, chunk, choices)
+        if not isinstance(choices, list) or not choices:
+            self._held |= {key: value for key, value in chunk.items() if key not in _NOT_HELD and value is not None}
+            return b""
+        changed |= self._identify(chunk)
+        if "obfuscation" in chunk and not self._obfuscated:
+            del chunk["obfuscation"]
+            changed = True
+        if self._held:
+            chunk |= self._held
+            self._held = {}
+            changed = True
+        kept = []
+        for at, choice in enumerate(choices):
+            if not isinstance(choice, dict):
+                raise unreadable()
+            keep, repaired = self._choice(at, choice)
+            changed |= repaired or not keep
+            if keep:
+                kept.append(choice)
+        if not kept:
+            return b""
+        self.started = True
+        if changed or not block.startswith(b"data: {") or block.count(b"\n") != 2:
+            chunk["choices"] = kept
+            return _framed(chunk)
+        if len(kept) == 1 and _is_plain(kept[0]):
+            self._learn(block, kept[0]["delta"])
+        return block
+
+    def _choice(self, at: int, choice: dict[str, Any]) -> tuple[bool, bool]:
+        """Whether the choice says anything, and whether it had to be changed."""
+        index = choice.get("index")
+        changed = not isinstance(index, int)
+        if not isinstance(index, int):
+            index = choice["index"] = at
+        state = self._choices.get(index)
+        if state is None:
+            state = self._choices[index] = ChoiceState(self._stamp.id, forced=self._forced)
+        over = state.finished
+        changed |= state.repair(choice)
+        delta = choice["delta"]
+        for key in _TEXT_KEYS:
+            if isinstance(text := delta.get(key), str):
+                self.output_bytes += utf8_size(text)
+        for call in delta.get("tool_calls") or ():
+            self.output_bytes += utf8_size((call.get("function") or {}).get("arguments") or "")
+        return not over or any(value for value in delta.values()), changed
+
+    def _identify(self, chunk: dict[str, Any]) -> bool:
+        """Gives each chunk the id, model and time of the first; tells whether it had others."""
+        identity = self._identity
+        changed = False
+        if not identity:
+            model, created, chunk_id = chunk.get("model"), chunk.get("created"), chunk.get("id")
+            self.model = model if isinstance(model, str) and model else None
+            identity["id"] = chunk_id if isinstance(chunk_id, str) and chunk_id else self._stamp.id
+            identity["object"] = _CHUNK
+            identity["created"] = created if type(created) is int and created > 0 else self._stamp.created
+            identity["model"] = self.model or self._alias
+        for key, value in identity.items():
+            if chunk.get(key) != value:
+                chunk[key] = value
+                changed = True
+        tier = chunk.get("service_tier")
+        if isinstance(tier, str) and tier:
+            self.service_tier = tier
+        if tier is not None and tier not in SERVICE_TIERS:
+            del chunk["service_tier"]
+            changed = True
+        return changed
+
+    def _take_usage(self, chunk: dict[str, Any]) -> bool:
+        """Keeps what the chunk tells of usage for the end and takes it out of the chunk."""
+        groq = chunk.get("x_groq")
+        raw = chunk.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+        if raw is not None and (told := read_usage(raw)) is not None:
+            self.usage = usage_of(told)
+            self._usage_chunk = {**chunk, "usage": raw}
+        if chunk.get("usage") is None:
+            return False
+        del chunk["usage"]
+        return True
+
+
+def is_forced(chat: Chat) -> bool:
+    """Whether the caller made the model call a tool; OpenAI then finishes with `stop`."""
+    choice = chat.head.tool_choice
+    return isinstance(choice, dict) or choice == "required"
+
+
+def _is_plain(choice: dict[str, Any]) -> bool:
+    delta = choice["delta"]
+    return (
+        len(delta) == 1
+        and choice["finish_reason"] is None
+        and choice.get("logprobs") is None
+        and isinstance(next(iter(delta.values())), str)
+        and next(iter(delta)) in _TEXT_KEYS
+    )
+
+
+def _raise_error(name: str | None, chunk: dict[str, Any], choices: object) -> None:
+    told = chunk.get("error")
+    for choice in choices if isinstance(choices, list) else ():
+        told = told or (choice.get("error") if isinstance(choice, dict) else None)
+    if told or name == "error":
+        raise failure(200, {}, read_problem({"error": told} if told else chunk))
+
+
+def _framed(chunk: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % _encode(chunk)

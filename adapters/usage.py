@@ -1,0 +1,107 @@
+"""Usage as the OpenAI-like family tells it: read strictly, put into disjoint buckets, and told in OpenAI's way.
+
+One reader serves every provider of the family, since their fields do not collide: the cache stands in
+`prompt_tokens_details.cached_tokens`, `prompt_cache_hit_tokens` (DeepSeek), `num_cached_tokens` (Mistral) or a top-level
+`cached_tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from adapters.events import openai_usage
+from gateway.types import Usage
+
+Tokens = Annotated[int, Meta(ge=0, le=10**12)]
+
+
+class PromptDetails(Struct):
+    cached_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+    audio_tokens: Tokens | None = None
+
+
+class CompletionDetails(Struct):
+    reasoning_tokens: Tokens | None = None
+    audio_tokens: Tokens | None = None
+
+
+class Told(Struct):
+    """A usage object as far as it is charged by. Unknown members are skipped."""
+
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
+    total_tokens: Tokens | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+    prompt_cache_hit_tokens: Tokens | None = None
+    num_cached_tokens: Tokens | None = None
+    cached_tokens: Tokens | None = None
+
+
+_NO_PROMPT_DETAILS = PromptDetails()
+_NO_COMPLETION_DETAILS = CompletionDetails()
+
+
+def read_usage(raw: object) -> Told | None:
+    """A decoded usage object, or None where it is none, or tells nothing yet (null counts)."""
+    if not isinstance(raw, Mapping):
+        return None
+    try:
+        told = msgspec.convert(raw, Told)
+    except msgspec.ValidationError:
+        return None
+    return None if told.prompt_tokens is None and told.completion_tokens is None else told
+
+
+def usage_of(told: Told) -> Usage:
+    """The disjoint buckets. What cannot be (more cached than sent) is cut to what can."""
+    prompt = told.prompt_tokens or 0
+    completion = told.completion_tokens or 0
+    given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
+    spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
+    reasoning = spent.reasoning_tokens or 0
+    if reasoning and (told.total_tokens == prompt + completion + reasoning or reasoning > completion):
+        completion += reasoning  # xAI, and Grok at Azure, count reasoning beside completion_tokens, not within
+    cached = min(
+        given.cached_tokens or told.prompt_cache_hit_tokens or told.num_cached_tokens or told.cached_tokens or 0, prompt
+    )
+    written = min(given.cache_write_tokens or 0, prompt - cached)
+    audio_in = min(given.audio_tokens or 0, prompt - cached - written)
+    audio_out = min(spent.audio_tokens or 0, completion)
+    return Usage(
+        input=prompt - cached - written - audio_in,
+        cache_read=cached,
+        cache_write_5m=written,
+        output=completion - audio_out,
+        reasoning=min(reasoning, completion - audio_out),
+        audio_in=audio_in,
+        audio_out=audio_out,
+    )
+
+
+def is_openai_usage(told: Told, usage: Usage) -> bool:
+    """Whether an OpenAI client would read from the provider's own object what `usage` says."""
+    given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
+    spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
+    return (
+        told.prompt_tokens == usage.prompt_tokens
+        and told.completion_tokens == usage.completion_tokens
+        and told.total_tokens == usage.prompt_tokens + usage.completion_tokens
+        and (given.cached_tokens or 0) == usage.cache_read
+        and (spent.reasoning_tokens or 0) == usage.reasoning
+    )
+
+
+def repaired_usage(raw: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
+    """The provider's usage object with OpenAI's members put right; what else it tells is kept."""
+    right = openai_usage(usage)
+    for name in ("prompt_tokens_details", "completion_tokens_details"):
+        told = raw.get(name)
+        if isinstance(told, Mapping):
+            right[name] = {key: value for key, value in told.items() if isinstance(value, int)} | right[name]
+    return {**raw, **right}
