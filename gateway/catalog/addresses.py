@@ -42,13 +42,13 @@ def _internal(host: str) -> str | None:
     if host in _INTERNAL_NAMES or host.endswith(_INTERNAL_SUFFIXES):
         return f"the internal host {host}"
     address = _literal(host)
-    if address is None or address.is_global and not address.is_multicast:
+    if address is None or (address.is_global and not address.is_multicast):
         return None
     return f"the private, loopback or link-local address {address}"
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host spells out, in any spelling that a resolver would take: 127.1, 0x7f000001, ::ffff:10.0.0.1."""
+    """The address that a host spells out, in any spelling that resolvers take: 127.1, 0x7f000001, ::ffff:10.0.0.1."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

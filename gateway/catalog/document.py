@@ -1,7 +1,7 @@
 """YAML text as plain values, with the line of each. Strict where YAML is generous, because what it says moves money.
 
-Only mappings, lists and scalars of YAML's core schema: no tags, no anchors' copies, no repeated keys, no merge keys. The text
-is read as a stream of events, so nothing is ever constructed from it and depth and size are bounded before they cost.
+Only mappings, lists and scalars of YAML's core schema: no tags, no aliases, no repeated keys, no merge keys. The
+text is read as a stream of events: nothing is ever constructed from it; depth and size are bounded before they cost.
 """
 
 from __future__ import annotations
@@ -224,10 +224,9 @@ def _resolve(text: str) -> object:
 def walk(data: Any, path: Path) -> Iterator[Any]:
     """The values along a path, as far as it exists."""
     for step in path:
-        if isinstance(data, dict) and isinstance(step, str) and step in data:
-            data = data[step]
-        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
-            data = data[step]
-        else:
+        in_mapping = isinstance(data, dict) and isinstance(step, str) and step in data
+        in_list = isinstance(data, list) and isinstance(step, int) and step < len(data)
+        if not (in_mapping or in_list):
             return
+        data = data[step]
         yield data

@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Entry(BaseModel):
-    """A mapping of the document. Unknown keys and wrong types are refused; field docstrings become the schema's words."""
+    """A mapping of the document: unknown keys and wrong types are refused; field docstrings describe it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -50,7 +50,7 @@ class Params(Entry):
     """The provider's service tier to ask for, e.g. `flex`."""
     store: bool | None = None
     """Whether the provider may keep the answer."""
-    extra: dict[FieldName, Any] = {}
+    extra: dict[FieldName, Any] = Field(default_factory=dict)
     """Fields that OpenAI's API does not know, sent as they stand here."""
 
     def merged(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class UsdPerMtokEntry(Entry):
     cache_read: UsdPerMtok | None = None
     """Prompt tokens read from the provider's cache. Default: as `input`."""
     cache_write_5m: UsdPerMtok | None = None
-    """Prompt tokens written to a cache that lives five minutes, or to one without a stated life. Default: as `input`."""
+    """Prompt tokens written to a cache of five minutes, or of no stated life. Default: as `input`."""
     cache_write_1h: UsdPerMtok | None = None
     """Prompt tokens written to a cache that lives an hour. Default: as `input`."""
     reasoning: UsdPerMtok | None = None
@@ -57,7 +57,7 @@ class ServiceTierEntry(Entry):
 
     usd_per_mtok: UsdPerMtokEntry
     """The rates."""
-    above: list[CliffEntry] = []
+    above: tuple[CliffEntry, ...] = ()
     """Rates of long prompts within this service tier."""
 
 
@@ -81,16 +81,16 @@ class PriceEntry(Entry):
     """US dollars for each generated image, beside its tokens."""
     per_character: UsdPerUnit | None = None
     """US dollars for each character spoken."""
-    above: list[CliffEntry] = []
+    above: tuple[CliffEntry, ...] = ()
     """Rates of long prompts, by ascending `tokens`."""
-    service_tiers: dict[str, ServiceTierEntry] = {}
+    service_tiers: dict[str, ServiceTierEntry] = Field(default_factory=dict)
     """Rates by the service tier that the answer names, e.g. `flex`, `priority`, `batch`."""
-    off_peak: list[OffPeakEntry] = []
+    off_peak: tuple[OffPeakEntry, ...] = ()
     """Rates of some hours of the day."""
-    source: Annotated[str, StringConstraints(min_length=1)]
+    source: Annotated[str, StringConstraints(max_length=1000)] = ""
     """Where the figures stand: a page's address, or a data set and its version."""
-    checked: date
-    """When they were last compared with the source. Older than 90 days is warned of."""
+    checked: date | None = None
+    """When they were last compared with the source. None, or more than 90 days ago, is warned of."""
 
 
 def compile_prices(owner: str, rows: Sequence[PriceEntry]) -> tuple[Price, ...]:
@@ -121,7 +121,7 @@ def _price(owner: str, row: PriceEntry) -> Price:
         },
         off_peak=tuple(OffPeak(*_minutes(window.utc), rates(window.usd_per_mtok)) for window in row.off_peak),
         source=row.source,
-        checked=row.checked.isoformat(),
+        checked=row.checked.isoformat() if row.checked else "",
     )
 
 

@@ -68,7 +68,7 @@ def shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    return {None: "nothing", True: "true", False: "false"}.get(value) or printable(str(value))  # type: ignore[call-overload, no-any-return]  # scalars only
+    return {None: "nothing", True: "true", False: "false"}.get(value) or printable(str(value))  # type: ignore[call-overload]  # scalars only
 
 
 def hint(value: str, known: Iterable[str], *, what: str = "known") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from gateway.catalog.addresses import check_base_url
 from gateway.catalog.entry import Entry
@@ -16,17 +16,22 @@ from gateway.types import Capability
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Can = Annotated[Capability, Field(strict=False)]
 Token = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,512}$")]
 AliasName = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,1024}$")]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+PolicyItem = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]})
+]
+"""Judged by the policies themselves when the references are checked."""
 Category = Literal["text", "speech"]
 
-_OURS_TO_SET = frozenset(
-    "authorization proxy-authorization x-api-key api-key x-goog-api-key cookie host connection content-length "
-    "content-type transfer-encoding te upgrade expect".split()
+_OURS_TO_SET = (
+    *("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"),
+    *("host", "connection", "content-length", "content-type", "transfer-encoding", "te", "upgrade", "expect"),
 )
 
 
@@ -64,7 +69,7 @@ class ProviderEntry(Entry):
     allow_private: bool = False
     """Whether the address may lie in our own network (loopback, private, link-local)."""
     base_url: str | None = None
-    """Address up to and including the version, e.g. `https://api.example.com/v1`, or `env:NAME`. Default: the adapter's."""
+    """Address with its version, e.g. `https://api.example.com/v1`, or `env:NAME`. Default: the adapter's."""
     defaults: DefaultsEntry = DefaultsEntry()
     """Default model for each category."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
@@ -77,15 +82,15 @@ class ProviderEntry(Entry):
     """Tokens a minute for each of its deployments that does not say otherwise. Default: no limit."""
     concurrency: Count | None = None
     """Requests at once, for the provider as a whole. Default: no limit."""
-    headers: dict[HeaderName, HeaderValue] = {}
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Constant headers of every request. Credentials are refused here; they belong in `api_key`."""
-    options: dict[Name, str] = {}
+    options: dict[Name, str] = Field(default_factory=dict)
     """What only this adapter understands, e.g. `api_version`."""
     params: Params = Params()
     """Request parameters that apply where neither model, tier, preset nor caller says otherwise."""
-    unsupported_params: UnsupportedParams = {}
+    unsupported_params: UnsupportedParams = Field(default_factory=dict)
     """Request fields that none of its models takes: `drop`, `reject`, or the name to send it under."""
-    param_ranges: ParamRanges = {}
+    param_ranges: ParamRanges = Field(default_factory=dict)
     """Lowest and highest value that it takes of a numeric field, e.g. `temperature: [0, 1]`."""
     ca_file: Text | None = None
     """PEM file of the certificate authorities that may vouch for the server. Default: the system's."""
@@ -127,13 +132,13 @@ class ContextEntry(Entry):
 class GuidanceEntry(Entry):
     """Advice to those who choose and use the model."""
 
-    recommended_for: list[Text] = []
+    recommended_for: tuple[Text, ...] = ()
     """What it is good at."""
-    best_practices: list[Text] = []
+    best_practices: tuple[Text, ...] = ()
     """How to get the most of it."""
-    tips: list[Text] = []
+    tips: tuple[Text, ...] = ()
     """What helps."""
-    pitfalls: list[Text] = []
+    pitfalls: tuple[Text, ...] = ()
     """What goes wrong."""
     url: Annotated[str, StringConstraints(pattern=r"^https://\S{1,1000}$")] | None = None
     """Its maker's page."""
@@ -152,15 +157,15 @@ class DeploymentEntry(Entry):
     """Where it runs, for rules on residency."""
     weight: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     """Its share where traffic is spread by weight."""
-    lacks: list[Annotated[Capability, Field(strict=False)]] = []
+    lacks: tuple[Can, ...] = ()
     """Capabilities of the model that this provider does not offer."""
-    prices: list[PriceEntry] | None = None
+    prices: tuple[PriceEntry, ...] | None = None
     """Its own dated prices. Default: the model's."""
     params: Params = Params()
     """Request parameters that apply at this deployment."""
-    unsupported_params: UnsupportedParams = {}
+    unsupported_params: UnsupportedParams = Field(default_factory=dict)
     """Request fields that it does not take: `drop`, `reject`, or the name to send it under."""
-    param_ranges: ParamRanges = {}
+    param_ranges: ParamRanges = Field(default_factory=dict)
     """Lowest and highest value that it takes of a numeric field."""
     rpm: Count | None = None
     """Requests a minute. Default: the provider's."""
@@ -173,8 +178,8 @@ class DeploymentEntry(Entry):
 class ModelEntry(Entry):
     """A model, whoever serves it."""
 
-    display_name: Text
-    """Its name for people."""
+    display_name: Text | None = None
+    """Its name for people. Default: its name here."""
     status: Literal["enabled", "disabled", "deprecated", "retired"] = "enabled"
     """Whether it may be used. Who asks for a deprecated or retired model gets its replacement and is told so."""
     reason: Text | None = None
@@ -183,7 +188,7 @@ class ModelEntry(Entry):
     """What it is for."""
     quality: Name | None = None
     """Its quality class, by which a tier may match it, e.g. `fast` or `smart`."""
-    capabilities: Annotated[list[Annotated[Capability, Field(strict=False)]], Field(min_length=1)]
+    capabilities: Annotated[tuple[Can, ...], Field(min_length=1)]
     """What it can do. `large_context` and `extra_large_context` follow from `context`."""
     context: ContextEntry = ContextEntry()
     """How much it reads and writes."""
@@ -197,15 +202,15 @@ class ModelEntry(Entry):
     """Model that answers in its place once it is deprecated or retired. Default: the provider's default."""
     guidance: GuidanceEntry = GuidanceEntry()
     """Advice to those who choose and use it."""
-    prices: list[PriceEntry] = []
+    prices: tuple[PriceEntry, ...] = ()
     """Dated prices. Without one in force, callers with a budget are not routed to it: unknown is never free."""
     params: Params = Params()
     """Request parameters that apply where neither tier, preset nor caller says otherwise."""
-    unsupported_params: UnsupportedParams = {}
+    unsupported_params: UnsupportedParams = Field(default_factory=dict)
     """Request fields that it does not take: `drop`, `reject`, or the name to send it under."""
-    param_ranges: ParamRanges = {}
+    param_ranges: ParamRanges = Field(default_factory=dict)
     """Lowest and highest value that it takes of a numeric field."""
-    deployments: list[DeploymentEntry] = []
+    deployments: tuple[DeploymentEntry, ...] = ()
     """Where it is served."""
 
     @model_validator(mode="after")
@@ -220,8 +225,25 @@ class MatchEntry(Entry):
 
     quality: Name | None = None
     """Their quality class."""
-    require: list[Annotated[Capability, Field(strict=False)]] = []
+    require: tuple[Can, ...] = ()
     """What they all must be able to do."""
+
+
+class OverrideEntry(Entry):
+    """What the tier means for some callers. Name a key or a tag, not both."""
+
+    key: Token | None = None
+    """Name of the callers' key."""
+    tag: Annotated[str, StringConstraints(pattern=r"^[^=]{1,128}=.{0,256}$")] | None = None
+    """A tag of the callers' key or request, as `NAME=VALUE`."""
+    models: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """The models that replace the tier's own for them."""
+
+    @model_validator(mode="after")
+    def _one_label(self) -> Self:
+        if (self.key is None) == (self.tag is None):
+            raise ValueError("needs either key or tag; give exactly one of them")
+        return self
 
 
 class CallerLeftEntry(Entry):
@@ -240,13 +262,15 @@ class TierEntry(Entry):
 
     description: Text = ""
     """What it is for, shown by /v1/models."""
-    models: list[Name] | None = None
+    models: tuple[Name, ...] | None = None
     """Its models, by name. Either this or `match`."""
     match: MatchEntry | None = None
     """Its models, by what they are. Either this or `models`."""
-    fallback_models: list[Name] = []
-    """Models that stand in only while no deployment of the others is usable at all (no key is set); never in an outage."""
-    policy: list[str | dict[str, Any]] = ["healthy", "cheapest"]
+    fallback_models: tuple[Name, ...] = ()
+    """Models that stand in only while no deployment of the others can be used (no key is set); never in an outage."""
+    overrides: tuple[OverrideEntry, ...] = ()
+    """Other models for some keys or tags; the first that fits the caller counts."""
+    policy: tuple[PolicyItem, ...] = ("healthy", "cheapest")
     """Rules that filter and order the candidates, applied in turn."""
     default: Name | None = None
     """The model to take first where the rules leave it open (`default_first`)."""
@@ -273,11 +297,11 @@ class CatalogEntry(Entry):
     """APIs that can be called, by name."""
     models: dict[Name, ModelEntry]
     """Models, by name."""
-    tiers: dict[Name, TierEntry]
+    tiers: dict[Name, TierEntry] = Field(default_factory=dict)
     """Quality classes, by the name that apps send."""
-    aliases: dict[AliasName, str] = {}
+    aliases: dict[AliasName, str] = Field(default_factory=dict)
     """Other names that apps send, and the tier, `tier@provider`, model or `provider/model` each stands for."""
-    presets: dict[Name, Params] = {}
+    presets: dict[Name, Params] = Field(default_factory=dict)
     """Sets of request parameters that callers choose by name."""
     default_tier: Name | None = None
     """The tier for callers that name none."""

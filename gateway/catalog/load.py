@@ -1,0 +1,65 @@
+"""A catalog file as a snapshot: read, parsed, checked, compiled. Either all of it takes effect, or none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.catalog.compile import compile_catalog
+from gateway.catalog.document import MAX_BYTES, Document, parse_document
+from gateway.catalog.problems import InvalidCatalog, Problem
+from gateway.catalog.references import check_references
+from gateway.catalog.schema import CatalogEntry
+from gateway.catalog.snapshot import Snapshot
+from gateway.catalog.validate import validate
+from gateway.catalog.warnings import find_warnings
+
+
+def load_catalog(path: Path, env: Mapping[str, str], now: float) -> Snapshot:
+    """The snapshot of a file. `env` resolves `env:` references; `now` (seconds since the epoch) only makes warnings.
+
+    Raises:
+        InvalidCatalog: every problem of the document, each with its line and fix.
+    """
+    return compile_text(read_catalog(path), str(path), env, now)
+
+
+def read_catalog(path: Path) -> bytes:
+    """The file's bytes, read no further than a catalog may be long.
+
+    Raises:
+        InvalidCatalog: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidCatalog(str(path), [Problem(1, "", f"cannot be read: {error.strerror}")]) from None
+
+
+def compile_text(text: bytes, file: str, env: Mapping[str, str], now: float) -> Snapshot:
+    """The snapshot of a document; `file` is the name that messages show.
+
+    Raises:
+        InvalidCatalog: every problem of the document, each with its line and fix.
+    """
+    document, catalog = check_text(text, file)
+    version = hashlib.sha256(text).hexdigest()[:12]
+    snapshot = compile_catalog(document, catalog, version, env)
+    return replace(snapshot, warnings=find_warnings(document, catalog, snapshot, now))
+
+
+def check_text(text: bytes, file: str) -> tuple[Document, CatalogEntry]:
+    """The document, parsed and checked, without looking at environment or secrets.
+
+    Raises:
+        InvalidCatalog: as `compile_text`.
+    """
+    document = parse_document(text, file)
+    catalog, problems = validate(document)
+    problems += check_references(document)
+    if catalog is None or problems:
+        raise InvalidCatalog(file, problems)
+    return document, catalog

@@ -1,0 +1,74 @@
+"""What is not wrong with a catalog but will be: old prices, models past their end, tiers that nobody can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from gateway.catalog.document import Document
+from gateway.catalog.prices import PriceEntry
+from gateway.catalog.problems import Path
+from gateway.catalog.schema import CatalogEntry
+from gateway.catalog.secrets import exposed
+from gateway.catalog.snapshot import Snapshot
+
+STALE_AFTER = timedelta(days=90)
+
+
+def find_warnings(document: Document, catalog: CatalogEntry, snapshot: Snapshot, now: float) -> tuple[str, ...]:
+    """One line each, with file, line and place. `now` is in seconds since the epoch."""
+    today = datetime.fromtimestamp(now, UTC)
+    found = [*_providers(catalog, snapshot), *_models(catalog, today), *_tiers(snapshot)]
+    return tuple(document.problem(path, message).at(document.file) for path, message in found)
+
+
+def _providers(catalog: CatalogEntry, snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
+    for name, entry in catalog.providers.items():
+        path: Path = ("providers", name)
+        if reason := exposed(entry.api_key):
+            yield (*path, "api_key"), reason
+        provider = snapshot.providers[name]
+        if provider.api_key and provider.base_url.startswith("http://") and not provider.allow_private:
+            yield (*path, "base_url"), "sends its key unencrypted; use https://"
+
+
+def _models(catalog: CatalogEntry, now: datetime) -> Iterator[tuple[Path, str]]:
+    for name, model in catalog.models.items():
+        path: Path = ("models", name)
+        if model.status != "enabled":
+            continue
+        if model.retires_on and model.retires_on <= now.date():
+            fix = f"its callers should get {model.replacement}" if model.replacement else "name a replacement"
+            yield (*path, "retires_on"), f"was switched off on {model.retires_on}; set status: retired ({fix})"
+        if not model.deployments:
+            yield path, "has no deployment, so nothing can serve it; add one"
+        owned: list[tuple[Path, tuple[PriceEntry, ...]]] = [((*path, "prices"), model.prices)]
+        owned += [
+            ((*path, "deployments", index, "prices"), deployment.prices)
+            for index, deployment in enumerate(model.deployments)
+            if deployment.prices is not None
+        ]
+        for where, rows in owned:
+            if rows:
+                yield from _last_row((*where, len(rows) - 1), rows[-1], now)
+
+
+def _last_row(path: Path, row: PriceEntry, now: datetime) -> Iterator[tuple[Path, str]]:
+    if not row.source:
+        yield path, "names no source, so nobody can check it; add source and checked"
+    elif row.checked is None:
+        yield path, "was never compared with its source; add checked"
+    elif now.date() - row.checked > STALE_AFTER:
+        yield (*path, "checked"), f"was last checked on {row.checked}, over {STALE_AFTER.days} days ago; check it again"
+
+
+def _tiers(snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
+    for name, tier in snapshot.tiers.items():
+        if any(d.provider.unavailable is None and d.model.status == "enabled" for d in tier.deployments):
+            continue
+        providers = {d.provider.name: d.provider.unavailable for d in tier.deployments if d.provider.unavailable}
+        reasons = [f"{provider}: {reason}" for provider, reason in providers.items()]
+        why = f" ({'; '.join(reasons[:4])})" if reasons else ""
+        stand_in = ", ".join(d.name for d in tier.fallback)
+        effect = f"answers come from {stand_in}" if stand_in else "every request to it fails"
+        yield ("tiers", name), f"has no usable deployment now{why}; {effect}"
