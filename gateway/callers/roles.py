@@ -36,6 +36,8 @@ class Permission(StrEnum):
     """Change the catalog, explain routing decisions."""
     READ_AUDIT = "read_audit"
     """See and verify who changed what."""
+    READ_DESCRIPTION = "read_description"
+    """See what the admin API offers."""
 
 
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
@@ -46,9 +48,10 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
             Permission.REVOKE_KEYS,
             Permission.READ_HEALTH,
             Permission.OPERATE,
+            Permission.READ_DESCRIPTION,
         }
     ),
-    Role.FINANCE: frozenset({Permission.READ_REPORTS}),
+    Role.FINANCE: frozenset({Permission.READ_REPORTS, Permission.READ_DESCRIPTION}),
     Role.ADMIN: frozenset(Permission),
 }
 

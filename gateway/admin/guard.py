@@ -1,0 +1,96 @@
+"""The door of every admin route: identifies, authorises, reads, and answers whatever goes wrong in OpenAI's way.
+
+Nothing is decided by the URL's text: each route object carries its operations, each operation its permission, and a
+route without operations refuses everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from gateway.admin.desk import Desk
+from gateway.admin.operation import Call, Operation, Reply, read, read_query
+from gateway.api.http import CallerLeft, Receive, Scope, Send, id_headers, read_body, send_error
+from gateway.callers.callers import client_address, credential
+from gateway.callers.records import STORE_AWAY, Unsealed, store_away
+from gateway.errors import CallerError, CatalogError, GatewayError, Kind, bad_request
+from gateway.log import get_logger
+
+_LARGEST_BODY = 1024 * 1024
+_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+_log = get_logger(__name__)
+
+
+class Guarded:
+    """The operations of one path as an ASGI application."""
+
+    def __init__(self, desk: Desk, operations: Mapping[str, Operation[Any, Any]]) -> None:
+        """`operations` by method."""
+        self._desk = desk
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = self._desk.new_request_id()
+        try:
+            answer = await self._serve(scope, receive, request_id)
+        except CallerLeft:
+            return
+        except Exception as error:
+            await send_error(send, _as_gateway_error(error, request_id), request_id, list(_HEADERS))
+            return
+        length = (b"content-length", b"%d" % len(answer.body))
+        lines = [(b"content-type", answer.media_type), length, *_HEADERS, *id_headers(request_id), *answer.headers]
+        await send({"type": "http.response.start", "status": answer.status, "headers": lines})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+        address = client_address(scope)
+        caller = await self._desk.callers.identify(credential(scope["headers"]), address)
+        operation = self._operations.get(scope["method"])
+        if operation is None:
+            raise self._nothing_here(scope["method"])
+        caller.require(operation.permission)
+        text = await read_body(dict(scope["headers"]), receive, _LARGEST_BODY)
+        call = Call(
+            desk=self._desk,
+            caller=caller,
+            body=read(operation.body, text or b"{}"),
+            query=read_query(operation.query, _parameters(scope["query_string"])),
+            path=scope.get("path_params", {}),
+            request_id=request_id,
+            ip=address or "",
+        )
+        return await operation.handle(call)
+
+    def _nothing_here(self, method: str) -> CallerError:
+        if not self._operations:
+            return CallerError(Kind.NOT_FOUND, "There is nothing at this path; see /admin/api/openapi.json.")
+        able = ", ".join(self._operations)
+        return CallerError(Kind.METHOD_NOT_ALLOWED, f"This path takes {able}, not {method[:16]}.")
+
+
+def _parameters(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=50)
+    except ValueError:
+        raise bad_request("The query string is not percent-encoded UTF-8, or has over 50 parameters.") from None
+
+
+def _as_gateway_error(error: Exception, request_id: str) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, CatalogError):
+        return bad_request(str(error), code="catalog_invalid")
+    if isinstance(error, STORE_AWAY):
+        _log.warning("admin_store_away", request_id=request_id, error=type(error).__name__)
+        return store_away()
+    if isinstance(error, Unsealed):
+        _log.error("key_record_unsealed", request_id=request_id)
+        return GatewayError(
+            Kind.INTERNAL, "A key record in the store was changed by another hand than the gateway's.", retryable=False
+        )
+    _log.error("admin_request_failed", request_id=request_id, exc_info=error)
+    return GatewayError(Kind.INTERNAL, "The gateway failed while serving this request.")
