@@ -1,0 +1,367 @@
+"""One HTTP/1.1 connection: bytes in, parsed by httptools (llhttp, strict), one exchange at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from gateway.types import Timeouts
+from gateway.upstream.engine.errors import (
+    Disconnected,
+    EngineError,
+    FirstByteTimeout,
+    IdleTimeout,
+    ProtocolError,
+    TooLarge,
+    TotalTimeout,
+    Truncated,
+    WriteFailed,
+)
+from gateway.upstream.engine.headers import Headers
+from gateway.upstream.engine.response import Response
+from gateway.upstream.engine.tls import ResumingContext
+
+if TYPE_CHECKING:
+    from gateway.upstream.engine.pool import Pool
+
+_STALE_S = 1.0
+"""A hang-up on an idle connection shows within a round trip; a later one may have cut short work that is billed."""
+_JOIN_BYTES = 16 * 1024
+"""Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
+_HEAD_END = b"\r\n\r\n"
+_FRAMING = {"content-length", "transfer-encoding"}
+_PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+
+
+class Connection(asyncio.Protocol):
+    """A socket to an origin. It belongs to whoever holds it: the pool while idle, one exchange while active.
+
+    The parser is the only judge of framing. It is fed the head and the body apart, so that each head's raw bytes are at
+    hand and no header is decoded before somebody asks for it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.holds_slot = False
+        """Whether it counts against its pool's bound."""
+        self.reused = False
+        self.idle_since = 0.0
+        self.deadline = 0.0
+        self.response: Response | None = None
+        self._limits = pool.limits
+        self._watch = pool.watch
+        self._transport: asyncio.Transport | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._paused = False
+        self._partial_head = bytearray()
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append  # called by the parser for each piece of body, without a Python frame
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+
+    # ------------------------------------------------------------ what its holder does
+
+    @property
+    def usable(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def begin(self, timeouts: Timeouts, ends: float, *, head_only: bool) -> Response:
+        """Starts an exchange; its request is to be written next. At `ends` on the clock it must be over."""
+        now = self._watch.clock()
+        self._started_at = now
+        self._ends = ends
+        self._idle_s = timeouts.idle_s
+        self.deadline = min(now + timeouts.first_byte_s, ends)
+        self._head_only = head_only
+        self._head_bytes = 0
+        self._in_body = self._complete = self._keep = self._draining = False
+        self._status = 0
+        self._buffered = 0
+        self._full_at = self._limits.buffer_bytes
+        response = self.response = Response(self, self._limits.body_bytes)
+        self._watch.start(self)
+        return response
+
+    def write(self, head: bytes, body: bytes) -> None:
+        """Hands a whole request to the socket."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self.fail(Disconnected("the connection closed before the request was written", sent=False, stale=True))
+        elif len(body) <= _JOIN_BYTES:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+
+    def take(self) -> bytes:
+        """The body bytes that have arrived since the last call, joined."""
+        parts = self._parts
+        if not parts:
+            return b""
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._buffered = 0
+        if self._paused:
+            self._resume()
+        return data
+
+    def buffer_up_to(self, cap: int) -> None:
+        """The reader waits for the whole body: reads on to this many bytes rather than to the usual high-water mark."""
+        self._full_at = cap
+        if self._paused:
+            self._resume()
+        if self._buffered > cap:
+            self._overfull()
+
+    def drain(self) -> None:
+        """The exchange has lost its reader: reads on for a little while, to save the connection."""
+        if self._paused or self._buffered > self._limits.drain_bytes or not self._request_written():
+            self.drop()
+            return
+        self._draining = True
+        self._full_at = self._limits.drain_bytes
+        self.deadline = min(self._watch.clock() + self._limits.drain_s, self._ends)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the exchange with this error, and the connection with it."""
+        response = self.response
+        rest = b"".join(self._parts)
+        self.drop()
+        if response is not None:
+            response.ended(rest, error)
+
+    def drop(self) -> None:
+        """Closes the socket at once and gives back the slot. May be called at any time and again."""
+        self.response = None
+        self._parts.clear()
+        self._watch.stop(self)
+        if self._upload is not None:
+            self._upload.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self.pool.forget(self)
+
+    def expire(self, now: float) -> None:
+        """Called by the watch once the deadline has passed."""
+        response = self.response
+        if response is None or self._draining:
+            self.drop()
+        elif now >= self._ends:
+            self.fail(TotalTimeout("the exchange took longer than its total limit"))
+        elif not self._in_body:
+            self.fail(FirstByteTimeout("no response head arrived in time"))
+        elif self._parts and not response.awaited:  # it is the reader who is slow
+            self.deadline = min(now + self._idle_s, self._ends)
+        else:
+            self.fail(IdleTimeout(f"the response body stood still for {self._idle_s:g} s"))
+
+    # ------------------------------------------------------------ request bodies in pieces
+
+    def upload(self, task: asyncio.Task[None]) -> None:
+        """This task writes the request; it ends with the exchange at the latest."""
+        self._upload = task
+        task.add_done_callback(self._uploaded)
+
+    async def write_piece(self, data: bytes, timeouts: Timeouts) -> None:
+        """Writes a part of a request, then waits while the peer is slow to read; stalls count against `idle_s`.
+
+        Raises:
+            WriteFailed: the connection is gone.
+        """
+        if self._transport is None or self._transport.is_closing():
+            raise WriteFailed("the connection ended while the request was being written")
+        self._transport.write(data)
+        if self._writable is not None:
+            self.deadline = min(self._watch.clock() + timeouts.idle_s, self._ends)
+            await self._writable
+        self.deadline = min(self._watch.clock() + timeouts.first_byte_s, self._ends)
+
+    def _uploaded(self, task: asyncio.Task[None]) -> None:
+        self._upload = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def _request_written(self) -> bool:
+        return self._upload is None and self._transport is not None and self._transport.get_write_buffer_size() == 0
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # ------------------------------------------------------------ called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._watch.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        response = self.response
+        parser = self._parser
+        if response is None or parser is None:
+            self.drop()  # an idle connection has nothing to say
+            return
+        poisoned = False
+        had = len(self._parts)
+        arrived = len(data)
+        try:
+            if not self._in_body:
+                data = self._read_head(parser, response, data)
+            if data:
+                parser.feed_data(data)
+        except EngineError as error:
+            self.fail(error)
+            return
+        except _PARSER_ERRORS as error:
+            if not self._complete:
+                self.fail(ProtocolError(f"the response is not valid HTTP/1.1: {_reason(error)}"))
+                return
+            poisoned = True  # bytes after the end: the answer stands, the connection cannot be trusted any more
+        if self._complete:
+            self._end(response, reusable=self._keep and not poisoned)
+        elif len(self._parts) > had:
+            self._buffered += arrived
+            if not self._draining:
+                self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
+            if not response.whole:
+                response.wake()
+            if self._buffered > self._full_at:
+                self._overfull()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._parser = None  # parser and connection refer to each other
+        self._watch.closed(self)
+        self.resume_writing()
+        response = self.response
+        if response is None:
+            self.drop()
+        elif self._in_body and exc is None and self._ends_with_connection(response):
+            self._end(response, reusable=False)
+        elif self._in_body or self._head_bytes:
+            self.fail(Truncated("the connection ended within the response"))
+        else:
+            stale = self.reused and self._watch.clock() - self._started_at < _STALE_S
+            self.fail(Disconnected("the connection ended before the response began", stale=stale))
+
+    # ------------------------------------------------------------ called by the parser
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise _Surplus
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        self._status = self._parser.get_status_code()
+        self._keep = self._parser.should_keep_alive()
+
+    def on_message_complete(self) -> None:
+        if self._status >= 200:
+            self._complete = True
+
+    # ------------------------------------------------------------ own parts
+
+    def _read_head(self, parser: httptools.HttpResponseParser, response: Response, data: bytes) -> bytes:
+        """Feeds the parser up to the end of the final head; gives the bytes that follow it.
+
+        Raises:
+            EngineError: the heads are too large, or the parser and we see their end in different places.
+        """
+        while data:
+            partial = self._partial_head
+            seen = len(partial)
+            if partial:
+                partial += data
+            end = (partial or data).find(_HEAD_END, max(seen - 3, 0))
+            cut = end + len(_HEAD_END) - seen if end >= 0 else len(data)
+            self._head_bytes += cut
+            if self._head_bytes > self._limits.header_bytes:
+                raise TooLarge(f"the response head is larger than {self._limits.header_bytes} bytes")
+            parser.feed_data(data[:cut])
+            if (end >= 0) is not (self._status > 0):
+                raise ProtocolError("the response head does not end where its lines do")
+            if end < 0:
+                if not partial:
+                    partial += data
+                break
+            head = bytes(partial[:end]) if partial else data[:end]
+            partial.clear()
+            data = data[cut:]
+            if self._status >= 200:
+                self._begin_body(response, head)
+                return data
+            if self._status < 100 or self._status == 101:
+                raise ProtocolError(f"the response has the status {self._status}, which was not asked for")
+            self._status = 0
+        return b""
+
+    def _begin_body(self, response: Response, head: bytes) -> None:
+        lowered = head.lower()
+        if not lowered.startswith(b"http/1."):
+            raise ProtocolError("the response does not start with a status line of HTTP/1.x")
+        if b"\r\ntransfer-encoding:" in lowered and Headers(head)["transfer-encoding"].lower() != "chunked":
+            raise ProtocolError("the response has a transfer-encoding other than chunked")
+        self._in_body = True
+        self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
+        if self._head_only and not self._complete:
+            self._complete = True
+            self._keep = False  # the parser waits for the body that the head announces
+        response.arrived(self._status, head, encoded=b"\r\ncontent-encoding:" in lowered)
+
+    def _ends_with_connection(self, response: Response) -> bool:
+        return not self._keep and not _FRAMING & response.headers.keys()
+
+    def _end(self, response: Response, *, reusable: bool) -> None:
+        parts = self._parts
+        rest = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        if not self.reused and self._transport is not None:
+            _remember_session(self._transport)
+        if reusable and self.usable and self._request_written():
+            self.response = None
+            self._watch.stop(self)
+            if self._paused:
+                self._resume()
+            self.pool.put(self)
+        else:
+            self.drop()
+        response.ended(rest)
+
+    def _overfull(self) -> None:
+        """The reader is behind by more than its mark, counted with chunk framing: counts again without it, and acts."""
+        response = self.response
+        assert response is not None
+        self._buffered = sum(map(len, self._parts))
+        if self._buffered <= self._full_at:
+            return
+        if self._draining:
+            self.drop()
+        elif response.whole:
+            self.fail(TooLarge(f"the response body is larger than {self._full_at} bytes"))
+        elif self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+        self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
+
+
+class _Surplus(Exception):
+    """Stops the parser at the first byte after the end of the response."""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _remember_session(transport: asyncio.Transport) -> None:
+    tls = transport.get_extra_info("ssl_object")
+    if tls is not None and isinstance(tls.context, ResumingContext):
+        tls.context.remember(tls)
