@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from adapters.base import Adapter
 from adapters.dialect import DIALECTS
+from adapters.ollama import OllamaAdapter
 from adapters.openai import AzureAdapter, DialectAdapter
 
 ADAPTERS: Mapping[str, Adapter] = {
     **{row.name: DialectAdapter(row) for row in DIALECTS},
     "azure": AzureAdapter(next(row for row in DIALECTS if row.name == "azure")),
+    "ollama": OllamaAdapter(),
 }

@@ -59,6 +59,11 @@ def completion_body(
     return _encode(body)
 
 
+def with_usage(body: bytes, usage: Usage) -> bytes:
+    """A completion whose provider told no usage, with the gateway's estimate in its place."""
+    return _encode({**msgspec.json.decode(body), "usage": openai_usage(usage)})
+
+
 def utf8_size(text: str) -> int:
     """Bytes of `text` in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -21,7 +21,7 @@ _Name = Annotated[str, Meta(min_length=1)]
 
 class _Function(Struct):
     name: _Name
-    arguments: str
+    arguments: Annotated[str, Meta(pattern=r"^\s*\{")]
 
 
 class _Call(Struct):

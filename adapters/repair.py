@@ -130,6 +130,9 @@ def repair_function(call: dict[str, Any]) -> bool:
         call["type"] = "function"
         changed = True
     arguments = function.get("arguments")
+    if arguments == "null":  # Groq, of a tool without parameters
+        arguments = function["arguments"] = "{}"
+        changed = True
     if not isinstance(arguments, str):
         function["arguments"] = "" if arguments is None else _json(arguments)
         changed = True

@@ -65,7 +65,7 @@ def usage_of(told: Told) -> Usage:
     given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
     spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
     reasoning = spent.reasoning_tokens or 0
-    if reasoning and (told.total_tokens == prompt + completion + reasoning or reasoning > completion):
+    if reasoning and told.total_tokens == prompt + completion + reasoning:
         completion += reasoning  # xAI, and Grok at Azure, count reasoning beside completion_tokens, not within
     cached = min(
         given.cached_tokens or told.prompt_cache_hit_tokens or told.num_cached_tokens or told.cached_tokens or 0, prompt
