@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from gateway.routing.params import Parameters
@@ -41,6 +42,7 @@ class Gateway:
     settings: Settings
     clock: Callable[[], float]
     monotonic: Callable[[], float]
+    chance: Random
     catalog: CatalogSource
     callers: Callers
     idempotency: Idempotency

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from random import Random
 
 from gateway.api.exchange import Exchange, Planned
 from gateway.api.http import (
@@ -41,17 +40,13 @@ log = get_logger("chat")
 class ChatCompletions:
     """The endpoint as an ASGI application: it costs a third of what Starlette's Request and Response would."""
 
-    def __init__(self, gateway: Gateway, chance: Random) -> None:
-        self._gateway = gateway
-        self._chance = chance
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gateway = self._gateway
-        exchange = Exchange(gateway, new_request_id(gateway.clock(), self._chance))
+        gateway: Gateway = scope["app"].state.gateway
+        exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.chance))
         gateway.inflight += 1
         status, failure = 200, None
         try:
-            await self._serve(exchange, scope, receive, send)
+            await _serve(exchange, scope, receive, send)
         except GatewayError as error:
             status, failure = error.status, error
             if not exchange.caller_left:
@@ -71,96 +66,99 @@ class ChatCompletions:
             gateway.inflight -= 1
             exchange.record(status, failure)
 
-    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        gateway = self._gateway
-        if gateway.inflight > gateway.settings.max_inflight:
-            raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
-        headers = dict(scope["headers"])
-        exchange.caller = caller = await self._identify(scope, headers)
-        body = await read_body(headers, receive, gateway.settings.max_body_bytes)
-        if b"idempotency-key" in headers:
-            await self._complete_once(exchange, caller, headers, body, receive, send)
-        else:
-            await self._complete(exchange, caller, headers, body, receive, send)
 
-    async def _complete_once(
-        self,
-        exchange: Exchange,
-        caller: Caller,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Serves a request with an Idempotency-Key: a repeat gets the first one's answer and costs nothing."""
-        authorization, key = credential(headers.items()) or b"", headers[b"idempotency-key"]
-        claim = await self._gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
-        if isinstance(claim, Answer):
-            replayed = [(b"x-gateway-idempotent-replay", b"true"), *claim.headers]
-            await send_json(send, claim.status, claim.body, replayed)
-            return
-        try:
-            kept = await self._complete(exchange, caller, headers, body, receive, send)
-        except BaseException:
-            await asyncio.shield(claim.release())
-            raise
-        await (claim.keep_nothing() if kept is None else claim.keep(kept))
+async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    gateway = exchange.gateway
+    if gateway.inflight > gateway.settings.max_inflight:
+        raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
+    headers = dict(scope["headers"])
+    exchange.caller = caller = await _identify(gateway, scope, headers)
+    body = await read_body(headers, receive, gateway.settings.max_body_bytes)
+    if b"idempotency-key" in headers:
+        await _complete_once(exchange, caller, headers, body, receive, send)
+    else:
+        await _complete(exchange, caller, headers, body, receive, send)
 
-    async def _complete(
-        self,
-        exchange: Exchange,
-        caller: Caller,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        receive: Receive,
-        send: Send,
-    ) -> Answer | None:
-        """Asks the planned candidates and relays the answer; gives it back where it was a whole one."""
-        planned = self._plan(exchange, caller, headers, body)
-        exchange.watch_caller(receive, planned.target.tier.on_caller_left)
-        call = await first_to_answer(exchange, planned)
-        try:
-            if call.stream is None:
-                return await answer(exchange, call, send)
-            await relay(exchange, call, send)
-            return None
-        except BaseException as error:
-            call.fail(error)
-            raise
 
-    def _plan(self, exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
-        """Everything that is decided before a candidate is asked."""
-        gateway = self._gateway
-        exchange.chat = chat = parse_chat(body)
-        options = parse_options(chat.head.gateway, _gateway_headers(headers))
-        if options.deadline_s is not None:
-            exchange.deadline = exchange.started + options.deadline_s
-        routing = gateway.routing()
-        target = resolve(routing.snapshot, chat.model, options)
-        needs = infer_needs(chat, options)
-        facts = Facts(
-            now=exchange.at,
-            seed=self._chance.getrandbits(32),
-            health=gateway.breakers.view(),
-            stats=gateway.statistics.view(),
-            priced_only=caller.limits is not None and bool(caller.limits.budgets),
-            allowed_tiers=caller.tiers,
-            allowed_models=caller.allowed_models(routing.snapshot.models),
-        )
-        plan = routing.planner.plan(target, needs, options, facts, alias=chat.model, explain=options.explain)
-        exchange.planned = planned = Planned(caller, chat, options, routing, target, needs, plan)
-        return planned
+async def _complete_once(
+    exchange: Exchange,
+    caller: Caller,
+    headers: dict[bytes, bytes],
+    body: bytes,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Serves a request with an Idempotency-Key: a repeat gets the first one's answer and costs nothing."""
+    authorization, key = credential(headers.items()) or b"", headers[b"idempotency-key"]
+    claim = await exchange.gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
+    if isinstance(claim, Answer):
+        replayed = [(b"x-gateway-idempotent-replay", b"true"), *claim.headers]
+        await send_json(send, claim.status, claim.body, replayed)
+        return
+    try:
+        kept = await _complete(exchange, caller, headers, body, receive, send)
+    except BaseException:
+        await asyncio.shield(claim.release())
+        raise
+    await (claim.keep_nothing() if kept is None else claim.keep(kept))
 
-    async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller:
-        authorization = headers.get(b"authorization")
-        caller = None
-        if authorization is not None and len(headers) == len(scope["headers"]):  # else a header may have come twice
-            caller = self._gateway.callers.cached(authorization)
-        if caller is None:
-            client = scope["client"][0] if scope.get("client") else None
-            caller = await self._gateway.callers.identify(credential(scope["headers"]), client)
-        caller.require(Permission.INFER)
-        return caller
+
+async def _complete(
+    exchange: Exchange,
+    caller: Caller,
+    headers: dict[bytes, bytes],
+    body: bytes,
+    receive: Receive,
+    send: Send,
+) -> Answer | None:
+    """Asks the planned candidates and relays the answer; gives it back where it was a whole one."""
+    planned = _plan(exchange, caller, headers, body)
+    exchange.watch_caller(receive, planned.target.tier.on_caller_left)
+    call = await first_to_answer(exchange, planned)
+    try:
+        if call.stream is None:
+            return await answer(exchange, call, send)
+        await relay(exchange, call, send)
+        return None
+    except BaseException as error:
+        call.fail(error)
+        raise
+
+
+def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
+    """Everything that is decided before a candidate is asked."""
+    gateway = exchange.gateway
+    exchange.chat = chat = parse_chat(body)
+    options = parse_options(chat.head.gateway, _gateway_headers(headers))
+    if options.deadline_s is not None:
+        exchange.deadline = exchange.started + options.deadline_s
+    routing = gateway.routing()
+    target = resolve(routing.snapshot, chat.model, options)
+    needs = infer_needs(chat, options)
+    facts = Facts(
+        now=exchange.at,
+        seed=gateway.chance.getrandbits(32),
+        health=gateway.breakers.view(),
+        stats=gateway.statistics.view(),
+        priced_only=caller.limits is not None and bool(caller.limits.budgets),
+        allowed_tiers=caller.tiers,
+        allowed_models=caller.allowed_models(routing.snapshot.models),
+    )
+    plan = routing.planner.plan(target, needs, options, facts, alias=chat.model, explain=options.explain)
+    exchange.planned = planned = Planned(caller, chat, options, routing, target, needs, plan)
+    return planned
+
+
+async def _identify(gateway: Gateway, scope: Scope, headers: dict[bytes, bytes]) -> Caller:
+    authorization = headers.get(b"authorization")
+    caller = None
+    if authorization is not None and len(headers) == len(scope["headers"]):  # else a header may have come twice
+        caller = gateway.callers.cached(authorization)
+    if caller is None:
+        client = scope["client"][0] if scope.get("client") else None
+        caller = await gateway.callers.identify(credential(scope["headers"]), client)
+    caller.require(Permission.INFER)
+    return caller
 
 
 def _gateway_headers(headers: dict[bytes, bytes]) -> dict[str, str]:

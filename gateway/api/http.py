@@ -84,8 +84,14 @@ async def send_json(send: Send, status: int, body: bytes, headers: HeaderLines) 
 
 
 async def send_error(send: Send, error: GatewayError, request_id: str, headers: HeaderLines | None = None) -> None:
-    """OpenAI's error object, with the headers by which its SDKs decide whether to try again."""
-    lines = id_headers(request_id) + (headers or [])
+    """OpenAI's error object as the whole reply."""
+    lines = error_headers(error, request_id) + (headers or [])
+    await send_json(send, error.status, msgspec.json.encode(error.envelope(request_id)), lines)
+
+
+def error_headers(error: GatewayError, request_id: str) -> HeaderLines:
+    """The headers by which OpenAI's SDKs decide whether to try again, and when."""
+    lines = id_headers(request_id)
     if error.retry_after_s is not None:
         lines.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
         lines.append((b"retry-after-ms", b"%d" % math.ceil(error.retry_after_s * 1000)))
@@ -95,7 +101,7 @@ async def send_error(send: Send, error: GatewayError, request_id: str, headers: 
         lines.append((b"www-authenticate", b"Bearer"))
     if error.kind is Kind.TOO_LARGE:
         lines.append((b"connection", b"close"))  # the rest of the body is not read
-    await send_json(send, error.status, msgspec.json.encode(error.envelope(request_id)), lines)
+    return lines
 
 
 def id_headers(request_id: str) -> HeaderLines:

@@ -21,6 +21,7 @@ from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import estimate_usage
 from gateway.ledger.limits import Headroom
 from gateway.routing.health import Permit
+from gateway.routing.retry import delay_s
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Plan, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse
@@ -37,8 +38,10 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
     """
     gateway = exchange.gateway
     gateway.retries.deposit()
-    for candidate in _in_turns(exchange, planned.plan):
-        permit = gateway.breakers.admit(candidate.deployment.name)
+    for candidate, again in _in_turns(exchange, planned.plan):
+        if again:
+            await asyncio.sleep(delay_s(len(exchange.failures), gateway.chance.random()))
+        permit = gateway.breakers.admit(candidate.deployment.name, candidate.deployment.concurrency)
         if permit is None:
             continue
         call = Call(exchange, planned, candidate, permit)
@@ -58,15 +61,18 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
     raise attempts_failed(exchange)
 
 
-def _in_turns(exchange: Exchange, plan: Plan) -> Iterator[Candidate]:
-    """Candidates in the plan's order, then again from the first, while a further attempt is allowed."""
+def _in_turns(exchange: Exchange, plan: Plan) -> Iterator[tuple[Candidate, bool]]:
+    """Candidates in the plan's order, then again from the first, while a further attempt is allowed.
+
+    With each comes whether it was asked before: then it is given a moment to recover.
+    """
     rounds = 0
     while True:
         asked = len(exchange.failures)
         for candidate in plan.candidates:
             if exchange.failures and not _may_try_again(exchange):
                 return
-            yield candidate
+            yield candidate, rounds > 0
         rounds += 1
         if len(exchange.failures) == asked or rounds > candidate.deployment.provider.retries:
             return  # nobody was admitted in this round
@@ -248,6 +254,7 @@ class Call:
         usage = answer.usage if answer else None
         cost = self._settle(usage, source, "complete", answer.service_tier if answer else None)
         self.permit.settle("success")
+        self._observe(usage)
         if self.response is not None:
             self.response.finish()
         return cost
@@ -285,7 +292,8 @@ class Call:
             gateway.breakers.rest(deployment.name, error.retry_after_s)
         elif error.kind in (Kind.PROVIDER_QUOTA, Kind.OUR_KEY_REFUSED):
             gateway.breakers.rest_credential(deployment.provider.name, error.retry_after_s)
-        gateway.statistics.observe(deployment.name, failed=error.verdict == "failure")
+        if error.verdict == "failure":
+            gateway.statistics.observe(deployment.name, failed=True)
 
     def _void(self, error: BaseException) -> None:
         self._concluded = True
@@ -321,6 +329,20 @@ class Call:
         )
         self._record(settlement, usage, error)
         return self.cost_nano
+
+    def _observe(self, usage: Usage | None) -> None:
+        """What this answer tells of its deployment's speed."""
+        tokens = usage.completion_tokens if usage else None
+        speed = None
+        if tokens and self.stream is not None and self.ttft_ms is not None:
+            after_first_s = self._latency_ms() / 1000 - self.ttft_ms / 1000
+            speed = tokens / after_first_s if after_first_s > 0 else None
+        self.exchange.gateway.statistics.observe(
+            self.candidate.deployment.name,
+            ttft_ms=self.ttft_ms,
+            tokens_per_s=speed,
+            output_tokens=tokens // self.attempt.choices if tokens else None,
+        )
 
     def _latency_ms(self) -> int:
         return int((self.exchange.gateway.monotonic() - self.started) * 1000)
