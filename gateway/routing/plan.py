@@ -48,14 +48,7 @@ class Planner:
         self._members = {name: _models_of(tier) for name, tier in snapshot.tiers.items()}
 
     def plan(
-        self,
-        target: Target,
-        needs: Needs,
-        options: Options,
-        facts: Facts,
-        *,
-        alias: str | None = None,
-        explain: bool = False,
+        self, alias: str, target: Target, needs: Needs, options: Options, facts: Facts, *, explain: bool = False
     ) -> Plan:
         """The plan for a request to `target`, which its caller named `alias`.
 
@@ -71,9 +64,9 @@ class Planner:
         trail = Trail() if explain else None
         tier, candidates = self._route(target, needs, options, facts, trail)
         if not candidates:
-            raise self._refusal(target, needs, options, facts, alias)
+            raise self._refusal(alias, target, needs, options, facts)
         return Plan(
-            target.name if alias is None else alias,
+            alias,
             tier.name if target.kind == "tier" else None,
             tuple(candidates),
             tuple(trail.dropped) if trail is not None else (),
@@ -188,13 +181,13 @@ class Planner:
         message = f"This key may not use {target.kind} '{target.name}'. It may use: {may_use}."
         raise CallerError(Kind.FORBIDDEN, message, param="model")
 
-    def _refusal(self, target: Target, needs: Needs, options: Options, facts: Facts, alias: str | None) -> GatewayError:
+    def _refusal(self, alias: str, target: Target, needs: Needs, options: Options, facts: Facts) -> GatewayError:
         def reroute(facts: Facts) -> tuple[bool, Trail]:
             trail = Trail()
             _, candidates = self._route(target, needs, options, facts, trail)
             return bool(candidates), trail
 
-        return refusal(target.name if alias is None else alias, needs.mask | options.require, needs, facts, reroute)
+        return refusal(alias, needs.mask | options.require, needs, facts, reroute)
 
 
 class Planners:

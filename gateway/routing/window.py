@@ -1,0 +1,50 @@
+"""Calls and failures of the last seconds, counted in slots so that counting costs next to nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+
+_SLOT_S = 3.0
+_SLOTS = 10
+WINDOW_S = _SLOT_S * _SLOTS
+
+
+class _Slot:
+    __slots__ = ("calls", "failures", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.calls = 0
+        self.failures = 0
+
+
+class Window:
+    """How many calls ended within the last `WINDOW_S` seconds, and how many of them failed."""
+
+    __slots__ = ("_current", "_slots")
+
+    def __init__(self) -> None:
+        self._current = _Slot(-1)
+        self._slots: deque[_Slot] = deque(maxlen=_SLOTS)
+
+    def add(self, now: float, *, failed: bool) -> None:
+        """Counts one call that ended at `now` (monotonic seconds)."""
+        number = int(now / _SLOT_S)
+        current = self._current
+        if current.number != number:
+            current = self._current = _Slot(number)
+            self._slots.append(current)
+        current.calls += 1
+        if failed:
+            current.failures += 1
+
+    def totals(self, now: float) -> tuple[int, int]:
+        """Calls and failures in the window that ends at `now`."""
+        oldest = int(now / _SLOT_S) - _SLOTS
+        recent = [slot for slot in self._slots if slot.number > oldest]
+        return sum(slot.calls for slot in recent), sum(slot.failures for slot in recent)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._slots.clear()
+        self._current = _Slot(-1)
