@@ -81,7 +81,7 @@ class Addresses:
             return known
         try:
             addresses = await self._lookup(key)
-        except OSError:
+        except (OSError, UnicodeError):
             if known is not None:  # a resolver's outage must not take down a provider that is up
                 return known
             raise ConnectFailed(f"the name {host} could not be resolved") from None

@@ -175,7 +175,8 @@ class Connection(asyncio.Protocol):
         if self._writable is not None:
             self.deadline = min(self._watch.clock() + timeouts.idle_s, self._ends)
             await self._writable
-        self.deadline = min(self._watch.clock() + timeouts.first_byte_s, self._ends)
+        if not self._in_body:
+            self.deadline = min(self._watch.clock() + timeouts.first_byte_s, self._ends)
 
     def _uploaded(self, task: asyncio.Task[None]) -> None:
         self._upload = None
@@ -211,7 +212,9 @@ class Connection(asyncio.Protocol):
         try:
             if not self._in_body:
                 data = self._read_head(parser, response, data)
-            if data:
+            if self._complete:
+                poisoned = bool(data)
+            elif data:
                 parser.feed_data(data)
         except EngineError as error:
             self.fail(error)
@@ -242,6 +245,8 @@ class Connection(asyncio.Protocol):
             self.drop()
         elif self._in_body and exc is None and self._ends_with_connection(response):
             self._end(response, reusable=False)
+        elif self._upload is not None and not self._in_body:
+            self.fail(WriteFailed("the connection ended while the request was being written"))
         elif self._in_body or self._head_bytes:
             self.fail(Truncated("the connection ended within the response"))
         else:

@@ -1,84 +1,77 @@
-"""Opening a TCP connection to the first of several addresses that answers."""
+"""Connecting to the first of several addresses that answers (RFC 8305, Happy Eyeballs)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
-from gateway.upstream.engine.errors import ConnectFailed
+from gateway.upstream.engine.errors import EngineError
 
 
-async def dial(addresses: list[str], port: int, stagger_s: float) -> socket.socket:
-    """A connected socket. Each address gets a head start before the next is tried beside it (RFC 8305).
+class Droppable(Protocol):
+    """What can be connected, and closed where another was faster."""
 
-    Whatever is not returned is closed, however this ends.
+    def drop(self) -> None: ...
+
+
+C = TypeVar("C", bound=Droppable)
+
+
+async def dial(addresses: list[str], connect: Callable[[str], Awaitable[C]], stagger_s: float) -> C:
+    """The first connection made. Each address gets a head start before the next is tried beside it.
+
+    Whatever else gets connected is dropped, however this ends.
 
     Raises:
-        ConnectFailed: every address refused.
+        EngineError: no address could be connected to; what was wrong with the first.
     """
     if len(addresses) == 1:
-        try:
-            return await _connect(addresses[0], port)
-        except OSError as error:
-            raise ConnectFailed(f"{addresses[0]} port {port}: {error.strerror or 'connection failed'}") from None
-    attempts: list[asyncio.Task[socket.socket]] = []
-    winner: socket.socket | None = None
+        return await connect(addresses[0])
+    attempts: list[asyncio.Future[C]] = []
+    winner: asyncio.Future[C] | None = None
     try:
         for address in addresses:
-            attempts.append(asyncio.ensure_future(_connect(address, port)))
+            attempts.append(asyncio.ensure_future(connect(address)))
             winner = await _first(attempts, stagger_s)
             if winner is not None:
-                return winner
+                return winner.result()
         winner = await _first(attempts, None)
-        if winner is not None:
-            return winner
-        raise ConnectFailed(f"none of {len(addresses)} addresses accepts connections on port {port}")
+        return (winner or attempts[0]).result()
     finally:
-        _close_all_but(winner, attempts)
+        for attempt in attempts:
+            if attempt is not winner:
+                attempt.add_done_callback(_drop)
+                attempt.cancel()
 
 
-async def _first(attempts: list[asyncio.Task[socket.socket]], timeout_s: float | None) -> socket.socket | None:
+async def _first(attempts: list[asyncio.Future[C]], timeout_s: float | None) -> asyncio.Future[C] | None:
     """The first success; None when the time is up, when the youngest attempt has failed before, or when all have."""
-    end = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+    loop = asyncio.get_running_loop()
+    end = None if timeout_s is None else loop.time() + timeout_s
     while True:
         for attempt in attempts:
-            if attempt.done() and attempt.exception() is None:
-                return attempt.result()
-        pending = [a for a in attempts if not a.done()]
-        left = None if end is None else end - asyncio.get_running_loop().time()
-        if not pending or (left is not None and (left <= 0 or attempts[-1].done())):
+            if attempt.done() and not _failed(attempt):
+                return attempt
+        pending = [attempt for attempt in attempts if not attempt.done()]
+        left_s = None if end is None else end - loop.time()
+        if not pending or (left_s is not None and (left_s <= 0 or attempts[-1].done())):
             return None
-        await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(pending, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _close_all_but(winner: socket.socket | None, attempts: list[asyncio.Task[socket.socket]]) -> None:
-    for attempt in attempts:
-        if attempt.done():
-            if not attempt.cancelled() and attempt.exception() is None and attempt.result() is not winner:
-                attempt.result().close()
-        else:
-            attempt.add_done_callback(_close_late)
-            attempt.cancel()
+def _failed(attempt: asyncio.Future[C]) -> bool:
+    """
+    Raises:
+        Exception: it ended otherwise than a connection that could not be made does.
+    """
+    error = attempt.exception()
+    if error is not None and not isinstance(error, EngineError):
+        raise error
+    return error is not None
 
 
-def _close_late(attempt: asyncio.Task[socket.socket]) -> None:
-    """Closes the socket of an attempt that succeeded although it was cancelled."""
+def _drop(attempt: asyncio.Future[C]) -> None:
+    """Closes what was connected although it was too late; sees to it that a late error is not reported as unseen."""
     if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().close()
-
-
-async def _connect(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with contextlib.suppress(AttributeError, OSError):  # not on every platform
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-        await asyncio.get_running_loop().sock_connect(sock, (address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        attempt.result().drop()

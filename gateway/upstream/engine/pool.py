@@ -174,21 +174,27 @@ class Pool:
         return connection
 
     async def _connect(self) -> Connection:
+        context = self._tls_context() if self.origin.scheme == "https" else None
+        addresses = await self._addresses.of(self.origin)
+        return await dial(addresses, lambda address: self._connect_to(address, context), self.limits.stagger_s)
+
+    async def _connect_to(self, address: str, context: ssl.SSLContext | None) -> Connection:
+        """Connects to just this address, since it is the one that was checked; the name serves SNI and verification."""
         origin = self.origin
-        context = self._tls_context() if origin.scheme == "https" else None
-        sock = await dial(await self._addresses.of(origin), origin.port, self.limits.stagger_s)
-        connection = Connection(self)
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection, sock=sock, ssl=context, server_hostname=origin.host if context else None
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self),
+                address,
+                origin.port,
+                ssl=context,
+                server_hostname=origin.host if context else None,
             )
-        except BaseException as error:
-            sock.close()
-            if isinstance(error, TimeoutError) or not isinstance(error, OSError):
-                raise
-            if context is not None:
-                raise TlsFailed(f"{origin.authority}: {_tls_reason(error)}") from None
-            raise ConnectFailed(f"{origin.authority}: the connection failed") from None
+        except TimeoutError:
+            raise ConnectTimeout(f"no connection to {origin.authority} in time") from None
+        except ssl.SSLError as error:
+            raise TlsFailed(f"{origin.authority}: {_tls_reason(error)}") from None
+        except OSError as error:
+            raise ConnectFailed(f"{origin.authority}: {error.strerror or 'connection failed'}") from None
         return connection
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -214,9 +220,7 @@ def _time_out(waiter: asyncio.Future[Connection | None]) -> None:
         waiter.set_exception(PoolTimeout("all connections to the provider stayed busy"))
 
 
-def _tls_reason(error: OSError) -> str:
+def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate was not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"the TLS handshake failed: {error.reason or 'protocol error'}"
-    return "the connection ended within the TLS handshake"
+    return f"the TLS handshake failed: {error.reason or 'protocol error'}"

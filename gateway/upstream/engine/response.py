@@ -68,10 +68,10 @@ class Response(AsyncIterator[bytes]):
             EngineError: `TooLarge` beyond `cap` bytes (default: the engine's), or the exchange failed.
         """
         cap = self._body_cap if cap is None else cap
+        if self._connection is not None:
+            self.whole = True
+            self._connection.buffer_up_to(cap)
         while not self.complete and self._error is None:
-            if self._connection is not None and not self.whole:
-                self.whole = True
-                self._connection.buffer_up_to(cap)
             await self._arrival()
         if self._error is not None:
             raise self._raised(self._error)
@@ -145,10 +145,12 @@ class Response(AsyncIterator[bytes]):
 
     def ended(self, rest: bytes, error: BaseException | None = None) -> None:
         """The last bytes, and why there will be no more where that is not the message's end."""
+        if self._connection is None:
+            return  # its reader has finished with it
+        self._connection = None
         self._rest = rest
         self._error = error
         self.complete = error is None
-        self._connection = None
         self.wake()
 
     def wake(self) -> None:
