@@ -217,7 +217,7 @@ class MessageStream(EventStream):
         self._cited_from = 0
 
     def on_event(self, name: str | None, data: bytes) -> None:
-        if name == "ping":
+        if name == "ping" or self.finished:
             return
         event = _event.decode(data)
         kind, delta = event.type, event.delta
