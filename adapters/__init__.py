@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from adapters.anthropic import AnthropicAdapter
 from adapters.base import Adapter
 from adapters.dialect import DIALECTS
+from adapters.gemini import GeminiAdapter
 from adapters.ollama import OllamaAdapter
 from adapters.openai import AzureAdapter, DialectAdapter
 
 ADAPTERS: Mapping[str, Adapter] = {
     **{row.name: DialectAdapter(row) for row in DIALECTS},
     "azure": AzureAdapter(next(row for row in DIALECTS if row.name == "azure")),
+    "anthropic": AnthropicAdapter(),
+    "gemini": GeminiAdapter(),
     "ollama": OllamaAdapter(),
 }
