@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from gateway.ledger.limits import Limits, Window
-from gateway.types import Price, Settlement, Usage, UsageSource
-
-Outcome = Literal["P", "E", "V"]
-"""Posted as the provider told it, estimated, or void: provably not billed."""
+from gateway.types import Price
 
 State = Literal["new", "held", "sent", "ended"]
 
@@ -164,76 +161,3 @@ class Attempt:
             )
         )
         return self.envelope
-
-
-class Envelope(msgspec.Struct, array_like=True, frozen=True):
-    """What `Attempt.seal()` wrote, in the same order."""
-
-    aid: str
-    request_id: str
-    at: float
-    tenant: str
-    key: str
-    team: str
-    tags: tuple[tuple[str, str], ...]
-    alias: str
-    tier: str | None
-    model: str
-    provider: str
-    deployment: str
-    price_id: str
-    catalog: str
-    stream: bool
-    retry: int
-    input_tokens: int
-    hold_nano: int
-    windows: tuple[Window, ...]
-
-
-class Ending(msgspec.Struct, array_like=True, frozen=True):
-    """How an attempt ended; the second half of the journal entry."""
-
-    outcome: Outcome
-    cost_nano: int
-    usage: tuple[int, ...]
-    """The fields of `Usage` in their order."""
-    usage_source: UsageSource
-    settlement: Settlement
-    latency_ms: int | None
-    ttft_ms: int | None
-    service_tier: str | None
-    status: int | None
-    unpriced: bool
-
-
-USAGE_FIELDS = tuple(Usage.__dataclass_fields__)
-
-
-def entry(envelope: Envelope, ending: Ending) -> dict[str, Any]:
-    """A journal entry as tools and finance read it. `cost_nano_usd` is an integer, never a float."""
-    return {
-        "attempt_id": envelope.aid,
-        "request_id": envelope.request_id,
-        "at": envelope.at,
-        "key": envelope.key,
-        "team": envelope.team,
-        "tags": dict(envelope.tags),
-        "alias": envelope.alias,
-        "tier": envelope.tier,
-        "model": envelope.model,
-        "provider": envelope.provider,
-        "deployment": envelope.deployment,
-        "price_id": envelope.price_id,
-        "usage": dict(zip(USAGE_FIELDS, ending.usage, strict=True)),
-        "cost_nano_usd": ending.cost_nano,
-        "usage_source": ending.usage_source,
-        "settlement": ending.settlement,
-        "catalog": envelope.catalog,
-        "latency_ms": ending.latency_ms,
-        "ttft_ms": ending.ttft_ms,
-        "service_tier": ending.service_tier,
-        "stream": envelope.stream,
-        "retry": envelope.retry,
-        "status": ending.status,
-        "unpriced": ending.unpriced,
-    }

@@ -13,7 +13,7 @@ _BYTES_PER_TOKEN = 4
 def cost_nano(usage: Usage, price: Price, *, started_at: float, service_tier: str | None = None) -> int:
     """What one attempt costs in nano-USD; rounded up once, at the end.
 
-    `service_tier` is what the provider says it charged by; a row without it charges its own rates. A cliff, once passed,
+    `service_tier` is what the provider says it charged by; a row without it charges its own rates. A cliff once passed
     holds for the whole request and at every time of day; off-peak windows go by the request's start.
     """
     rates = _rates(price, usage.prompt_tokens, started_at, service_tier)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from gateway.ledger.attempt import Attempt
-from gateway.ledger.limits import Budget, Headroom, Limits
+from gateway.ledger.cost import affordable_output_tokens, cost_nano
+from gateway.ledger.exchange import Exchange, StoreDown, tag
+from gateway.ledger.holds import corrections, reservation, worst_case
+from gateway.ledger.limits import Budget, Headroom, Limits, window
+from gateway.ledger.outbox import Alert, Outbox
+from gateway.ledger.records import (
+    NO_USAGE,
+    Outcome,
+    booking,
+    encode,
+    line,
+    tombstone,
+    usage_numbers,
+)
+from gateway.ledger.refusal import headroom, refusal, unavailable
+from gateway.ledger.underway import Underway
+from gateway.ledger.upkeep import Upkeep
+from gateway.ledger.wal import Record, Wal
 from gateway.storage.client import Store
 from gateway.types import Settlement, Usage, UsageSource
 
+log = structlog.get_logger(module=__name__)
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """A budget passed a threshold of its period (told once per period), or an entry was set aside as contradictory."""
-
-    tenant: str
-    kind: str
-    """`budget` or `conflict` or `quarantine`."""
-    subject: str
-    """The budget's counter (`b:<id>:<period>`), or the attempt."""
-    percent: int = 0
-    spent_nano: int = 0
-    limit_nano: int = 0
+PROGRESS_EVERY_S = 30.0
+MAX_COUNT = 1_000_000_000
+"""Counts beyond this are no usage but an error of the provider's."""
+_NEVER_SENT = encode(("X", 0, NO_USAGE, "held", "void", None, None, None, None, False))
 
 
 class Ledger:
@@ -36,17 +50,58 @@ class Ledger:
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
-        on_alert: Callable[[Alert], None] | None = None,
+        chance: random.Random,
+        on_alert: Callable[[Alert], None] = lambda alert: None,
+        flush_every_s: float = 0.025,
+        reserve_deadline_s: float = 0.15,
+        segment_bytes: int = 16 * 1024 * 1024,
+        local_share: float = 0.05,
     ) -> None:
-        raise NotImplementedError
+        """Opens the write-ahead log of this process under `data_dir`.
+
+        `local_share` is the part of a budget with `on_store_down: local` that this process may lend in one outage.
+
+        Raises:
+            OSError: the log's first segment cannot be made.
+        """
+        root = data_dir / "wal"
+        self.owner = f"{os.getpid()}-{chance.getrandbits(64):016x}"
+        self._monotonic = monotonic
+        self._local_share = local_share
+        self._store = store
+        self._wal = Wal(root / self.owner, monotonic=monotonic, segment_bytes=segment_bytes)
+        self._exchange = Exchange(store, self.owner)
+        self._outbox = Outbox(
+            self._exchange,
+            self._wal,
+            clock=clock,
+            on_alert=on_alert,
+            flush_every_s=flush_every_s,
+            deadline_s=reserve_deadline_s,
+            patience_s=2.0,
+        )
+        self._underway = Underway()
+        self._upkeep = Upkeep(
+            store, self._exchange, self._outbox, self._wal, self._underway, root, clock=clock, chance=chance
+        )
 
     async def start(self) -> None:
-        """Opens the write-ahead log, recovers those of dead processes, starts the background work."""
-        raise NotImplementedError
+        """Recovers the logs of dead processes and starts the background work. The store may be away; see `lag`.
+
+        Raises:
+            StoreTooOld: the server lacks what the ledger needs.
+        """
+        await self._upkeep.start()
 
     async def close(self) -> None:
         """Flushes everything, for at most 5 s; what could not be flushed is recovered at the next start."""
-        raise NotImplementedError
+        await self._upkeep.stop()
+        until = asyncio.get_running_loop().time() + 5.0
+        lanes = list(self._outbox.lanes.values())
+        await asyncio.gather(*(lane.drain(until) for lane in lanes))
+        for lane in lanes:
+            lane.stop()
+        await self._wal.close()
 
     def begin(self, attempt: Attempt) -> None:
         """Books that an attempt of an unlimited caller is about to be sent. Call it just before sending.
@@ -54,20 +109,61 @@ class Ledger:
         Raises:
             GatewayUnavailable: LEDGER_DOWN, the write-ahead log cannot take it.
         """
-        raise NotImplementedError
+        attempt.sequence, attempt.segment = self._wal.begin(Record.BEGUN, attempt.seal(), attempt.price)
+        attempt.state = "sent"
+        self._underway.young.append(attempt)
 
     async def reserve(self, attempt: Attempt, limits: Limits) -> Headroom:
         """Holds the attempt's worst case against all limits, then books that it is about to be sent.
 
+        `attempt.input_bound_tokens` and a cap on the output must be known where a hard budget applies; the cap that the
+        hold stands for comes back in `Headroom.output_cap_tokens` and must be sent upstream. Where all that is limited
+        is soft, this does not wait.
+
         Raises:
-            CallerError: BUDGET_SPENT (details: budget, window, resets_at) or RATE_LIMIT (retry_after_s).
+            CallerError: BUDGET_SPENT (details: budget, window, resets_at), RATE_LIMIT (retry_after_s), or BAD_REQUEST
+                where nothing caps the output.
+            RoutingError: the deployment has no price in force, and a budget cannot be charged by guess.
             GatewayUnavailable: LEDGER_DOWN.
         """
-        raise NotImplementedError
+        at = self._outbox.now()
+        attempt.limits = limits
+        attempt.windows = tuple([window(b, at) for b in limits.budgets])
+        if not limits.enforced:
+            self.begin(attempt)
+            return self._soft_headroom(attempt, limits)
+        most, least, cap = worst_case(attempt, limits)
+        attempt.hold_nano = most
+        attempt.sequence, attempt.segment = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
+        try:
+            verdict = await self._outbox.lane(attempt.tenant).reserve(reservation(attempt, limits, least))
+        except StoreDown:
+            self._go_without_store(attempt, limits)
+            return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap)
+        except BaseException:
+            self._abandon(attempt)
+            raise
+        if verdict[0] == "HELD":  # the answer to the first try was lost
+            verdict = ("OK", verdict[1], 0, 0, 0, 0, 0, 0, 0, 0)
+        if verdict[0] != "OK":
+            attempt.state = "ended"
+            self._wal.drop(attempt.sequence, attempt.segment)
+            raise refusal(verdict, limits, attempt.windows, least, at)
+        attempt.hold_nano = verdict[1]
+        if cap is not None and attempt.hold_nano < most and attempt.price is not None:
+            cap = affordable_output_tokens(
+                attempt.price, attempt.hold_nano, input_tokens=attempt.input_bound_tokens, choices=attempt.choices
+            )
+        self._send(attempt)
+        return headroom(verdict, limits, cap)
 
     def progress(self, attempt: Attempt, output_tokens: int) -> None:
         """Notes the output so far, for the estimate should this process die; at most one note per 30 s is kept."""
-        raise NotImplementedError
+        attempt.progress_tokens = output_tokens
+        now = self._monotonic()
+        if attempt.state == "sent" and now - attempt.progress_at >= PROGRESS_EVERY_S:
+            attempt.progress_at = now
+            self._wal.note(Record.PROGRESS, attempt.sequence, b"%d" % output_tokens)
 
     def settle(
         self,
@@ -81,20 +177,149 @@ class Ledger:
         service_tier: str | None = None,
         status: int = 200,
     ) -> int:
-        """Books how the attempt ended; gives its cost in nano-USD. A second call changes nothing and gives 0."""
-        raise NotImplementedError
+        """Books how the attempt ended; gives its cost in nano-USD. A second call changes nothing and gives 0.
+
+        Raises:
+            RuntimeError: the attempt was never begun.
+        """
+        if attempt.state != "sent":
+            return _already(attempt)
+        numbers = usage_numbers(usage)
+        if min(numbers) < 0 or max(numbers) > MAX_COUNT:
+            log.error("usage_out_of_range", attempt=attempt.aid, deployment=attempt.deployment)
+            numbers = tuple([min(max(n, 0), MAX_COUNT) for n in numbers])
+            usage = Usage(*numbers)
+        if service_tier is not None and len(service_tier) > 64:
+            service_tier = service_tier[:64]
+        price = attempt.price
+        cost = 0 if price is None else cost_nano(usage, price, started_at=attempt.at, service_tier=service_tier)
+        outcome: Outcome = "P" if usage_source in ("provider", "drained") else "E"
+        ending = (
+            outcome,
+            cost,
+            numbers,
+            usage_source,
+            settlement,
+            latency_ms,
+            ttft_ms,
+            service_tier,
+            status,
+            price is None,
+        )
+        self._end(attempt, outcome, cost, numbers, encode(ending), price is None)
+        return cost
 
     def void(
-        self, attempt: Attempt, reason: Settlement = "void", *, status: int | None = None, latency_ms: int | None = None
+        self,
+        attempt: Attempt,
+        reason: Settlement = "void",
+        *,
+        status: int | None = None,
+        latency_ms: int | None = None,
     ) -> None:
-        """Books that the attempt was provably not billed. Does nothing if it has ended already."""
-        raise NotImplementedError
+        """Books that the attempt was provably not billed. A second call changes nothing.
+
+        Raises:
+            RuntimeError: the attempt was never begun.
+        """
+        if attempt.state != "sent":
+            _already(attempt)
+            return
+        ending = ("V", 0, NO_USAGE, "provider", reason, latency_ms, None, None, status, False)
+        self._end(attempt, "V", 0, NO_USAGE, encode(ending), unpriced=False)
 
     async def spent(self, tenant: str, budget: Budget) -> tuple[int, int]:
-        """What is posted and what is held in the budget's current period, in nano-USD."""
-        raise NotImplementedError
+        """What is posted and what is held in the budget's current period, in nano-USD.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        key = tag(tenant) + window(budget, self._outbox.now()).counter
+        posted, held = await self._store.execute_command("HMGET", key, "post", "res")
+        return int(posted or 0), int(held or 0)
 
     @property
     def lag(self) -> dict[str, int | float | bool]:
-        """For health: entries not yet in the store, the oldest one's age in seconds, whether the store answers."""
-        raise NotImplementedError
+        """For health: endings not yet in the store, for how long it has been missed, what it answered to endings."""
+        lanes = self._outbox.lanes.values()
+        missed = [lane.down_since for lane in lanes if lane.down_since is not None]
+        return {
+            "entries_waiting": sum(lane.waiting + len(lane.spilled) for lane in lanes),
+            "attempts_open": self._wal.open_attempts,
+            "store_available": not missed,
+            "store_missed_s": round(self._outbox.now() - min(missed), 3) if missed else 0.0,
+            "wal_available": self._wal.broken is None,
+            **{f"endings_{verdict.lower()}": n for verdict, n in self._outbox.verdicts.items()},
+        }
+
+    def _end(
+        self, attempt: Attempt, outcome: Outcome, nano: int, usage: tuple[int, ...], ending: bytes, unpriced: bool
+    ) -> None:
+        self._wal.end(attempt.sequence, ending)
+        attempt.state = "ended"
+        if attempt.in_store:
+            self._underway.registered.pop(attempt.aid, None)
+        limited = attempt.limits is not None
+        item = booking(
+            attempt,
+            outcome,
+            nano,
+            usage,
+            line(attempt.envelope, ending),
+            may_be_held=attempt.in_store,
+            unpriced=unpriced,
+            corrections=corrections(attempt, usage),
+        )
+        self._outbox.lane(attempt.tenant).finish(item, (attempt.sequence, attempt.segment), soon=limited)
+
+    def _send(self, attempt: Attempt) -> None:
+        self._wal.sent(attempt.sequence, attempt.hold_nano)
+        attempt.state = "sent"
+        attempt.in_store = True
+        self._underway.registered[attempt.aid] = attempt
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Ends what was never sent but may be held."""
+        attempt.state = "ended"
+        self._wal.end(attempt.sequence, _NEVER_SENT)
+        receipt = (attempt.sequence, attempt.segment)
+        self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), receipt, soon=True)
+
+    def _go_without_store(self, attempt: Attempt, limits: Limits) -> None:
+        policies = {b.on_store_down for b in limits.budgets if b.hard}
+        if limits.rpm or limits.tpm or limits.concurrency:
+            policies.add(limits.on_store_down)
+        if "deny" in policies or not self._lend(attempt, limits):
+            self._abandon(attempt)
+            raise unavailable("the store does not answer")
+        self._send(attempt)
+
+    def _lend(self, attempt: Attempt, limits: Limits) -> bool:
+        """Takes the hold from the local shares of the budgets that have one; all or none."""
+        lent = self._outbox.lent
+        shares = [
+            w for b, w in zip(limits.budgets, attempt.windows, strict=True) if b.hard and b.on_store_down == "local"
+        ]
+        for w in shares:
+            if lent.get(w.counter, 0) + attempt.hold_nano > w.limit_nano * self._local_share:
+                return False
+        for w in shares:
+            lent[w.counter] = lent.get(w.counter, 0) + attempt.hold_nano
+        return True
+
+    def _soft_headroom(self, attempt: Attempt, limits: Limits) -> Headroom:
+        """How the soft budgets stood at the last answer that touched them."""
+        best: tuple[float, Budget, int] | None = None
+        for b, w in zip(limits.budgets, attempt.windows, strict=True):
+            held, posted = self._outbox.known.get((attempt.tenant, w.counter), (0, 0))
+            left = w.limit_nano - held - posted
+            share = left / w.limit_nano if w.limit_nano else 0.0
+            if best is None or share < best[0]:
+                best = (share, b, left)
+        return Headroom(budget=best[1], budget_left_nano=best[2]) if best else Headroom()
+
+
+def _already(attempt: Attempt) -> int:
+    if attempt.state != "ended":
+        raise RuntimeError(f"attempt {attempt.aid} is settled before it was begun")
+    return 0

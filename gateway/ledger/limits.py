@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Per = Literal["hour", "day", "month", "total"]
@@ -18,7 +19,7 @@ class Budget:
     """A cap on cost over a period.
 
     A hard budget refuses what might exceed it; a soft one only counts. `on_store_down` says what becomes of a request
-    while the store cannot be asked: `deny` it, `allow` it (posted later, may overrun), or allow it within a `local` share.
+    while the store cannot be asked: `deny` it, `allow` it (posted later, may overrun), or allow a `local` share.
     """
 
     id: str
@@ -107,20 +108,21 @@ _KEPT_AFTER = 35 * 86_400
 
 def window(budget: Budget, at: float) -> Window:
     """The period of `budget` that `at` (epoch seconds, the store's clock) falls into."""
-    period, end = _period(budget.per, at)
-    return Window(f"b:{budget.id}:{period}", budget.limit_nano, end + _KEPT_AFTER if end else 0, budget.hard)
+    name, end = _period(budget.per, int(at) // 3600)
+    return Window(f"b:{budget.id}:{name}", budget.limit_nano, end + _KEPT_AFTER if end else 0, budget.hard)
 
 
 def resets_at(budget: Budget, at: float) -> int | None:
     """When the period ends, epoch seconds; None for a budget that never starts anew."""
-    return _period(budget.per, at)[1] or None
+    return _period(budget.per, int(at) // 3600)[1] or None
 
 
-def _period(per: Per, at: float) -> tuple[str, int]:
-    """Name and end (epoch seconds, 0 for never) of the UTC period that holds `at`."""
+@lru_cache(256)
+def _period(per: Per, hours: int) -> tuple[str, int]:
+    """Name and end (epoch seconds, 0 for never) of the UTC period that holds an hour since the epoch."""
     if per == "total":
         return "total", 0
-    start = datetime.fromtimestamp(at, UTC).replace(minute=0, second=0, microsecond=0)
+    start = datetime.fromtimestamp(hours * 3600, UTC)
     if per == "hour":
         return start.strftime("%Y%m%d%H"), int((start + timedelta(hours=1)).timestamp())
     start = start.replace(hour=0)

@@ -1,0 +1,124 @@
+"""One round trip with the store: endings, reservations and renewals of a tenant in a single script call."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+
+from gateway.ledger.records import Booking
+from gateway.storage.client import Store
+
+
+class StoreDown(Exception):
+    """The store did not answer, or not now. Whether it applied what it was asked is not known."""
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True):
+    """What exchange.lua answers."""
+
+    now_ms: int
+    count: int
+    """Exchanges of this owner that the store remembers; less than were answered means that it lost some."""
+    exceptions: list[tuple[int, str]]
+    """Index and verdict (DUP, LATE, CONFLICT, ADJ) of endings that did not simply apply."""
+    touched: list[tuple[str, int, int]]
+    """Budget counters with what they hold and have posted now."""
+    alerts: list[tuple[str, int, int, int]]
+    """Budget counters that passed a threshold: percent, posted, limit."""
+    verdicts: list[tuple[Any, ...]]
+    """One for each reservation; see reserve.lua."""
+
+
+class Expired(msgspec.Struct, array_like=True, frozen=True):
+    """What sweep.lua answers."""
+
+    now_ms: int
+    count: int
+    attempts: list[tuple[str, Any, Any]]
+    """Attempt id, held record or False, progress record or False."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_reply = msgspec.msgpack.Decoder(Reply, strict=True).decode
+_decode_expired = msgspec.msgpack.Decoder(Expired).decode
+
+
+class Exchange:
+    """The scripts as this store takes them."""
+
+    def __init__(self, store: Store, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+        body = "".join(_source(name) for name in ("common", "finish", "reserve", "exchange"))
+        self._normal = _Script(body)
+        self._when_full = self._normal
+        self._sweep = _Script(_source("sweep"))
+
+    def allow_when_full(self) -> None:
+        """Lets endings through while the store is out of memory; servers from version 7 on can."""
+        self._when_full = _Script("#!lua flags=allow-oom\n" + self._normal.source)
+
+    async def run(
+        self,
+        tenant: str,
+        at: float,
+        finishes: list[Booking],
+        reservations: list[Booking],
+        renewals: list[Booking],
+    ) -> Reply:
+        """Applies all of it, in one step.
+
+        Raises:
+            StoreDown: perhaps applied; asking again with the same items is safe.
+        """
+        payload = _encode((self._owner, at * 1000, finishes, reservations, renewals))
+        script = self._normal if reservations else self._when_full
+        return _decode_reply(await self._call(script, tag(tenant), payload))
+
+    async def expired(self, tenant: str, grace_s: float) -> Expired:
+        """Attempts whose lease ran out more than `grace_s` ago.
+
+        Raises:
+            StoreDown: the store does not answer.
+        """
+        return _decode_expired(await self._call(self._sweep, tag(tenant), self._owner, int(grace_s * 1000)))
+
+    async def _call(self, script: _Script, key: str, *args: str | bytes | int) -> bytes:
+        try:
+            try:
+                answer = await self._store.execute_command("EVALSHA", script.sha, 1, key, *args)
+            except NoScriptError:
+                answer = await self._store.execute_command("EVAL", script.source, 1, key, *args)
+        except OutOfMemoryError as error:
+            raise StoreDown("out of memory") from error
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreDown(_short(error)) from error
+        if not isinstance(answer, bytes):
+            raise StoreDown("the store answered in another form than the script's")
+        return answer
+
+
+class _Script:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def tag(tenant: str) -> str:
+    """The beginning of every key of a tenant; its braces keep all of them in one slot of a cluster."""
+    return f"{{t:{tenant}}}:"
+
+
+def _short(error: Exception) -> str:
+    """An error without what the script was given: its first word where the server spoke, else the type."""
+    return str(error).split(" ", 1)[0][:40] if isinstance(error, ResponseError) else type(error).__name__
+
+
+@cache
+def _source(name: str) -> str:
+    return files("gateway.ledger").joinpath("scripts", f"{name}.lua").read_text()

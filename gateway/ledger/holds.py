@@ -1,0 +1,89 @@
+"""What an attempt asks of the store before and while it runs, as items for reserve.lua and exchange.lua; pure."""
+
+from __future__ import annotations
+
+from gateway.errors import Kind, RoutingError, bad_request
+from gateway.ledger.attempt import Attempt
+from gateway.ledger.cost import cost_nano, worst_case_nano
+from gateway.ledger.limits import Limits
+from gateway.ledger.records import Booking, aid_hour
+from gateway.types import Usage
+
+LEASE_MS = 120_000
+LEAST_OUTPUT_TOKENS = 1024
+"""What a budget must still afford where the caller set no cap of its own: the answer is then capped to what is left."""
+
+
+def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int, int | None]:
+    """What to hold, the least worth holding (both nano-USD), and the output cap per choice that the hold stands for."""
+    if not any(b.hard for b in limits.budgets):
+        return 0, 0, None
+    price = attempt.price
+    if price is None:
+        raise RoutingError(
+            Kind.NO_CANDIDATE,
+            f"{attempt.deployment} has no price in force, so it cannot serve a key that has a budget.",
+        )
+    caps = [cap for cap in (attempt.output_tokens, attempt.output_limit_tokens) if cap is not None]
+    if not caps:
+        raise bad_request("Set max_tokens: this key has a budget, and nothing else caps the answer.", "max_tokens")
+    cap = min(caps)
+    tokens = attempt.input_bound_tokens
+    most = worst_case_nano(price, input_tokens=tokens, output_tokens=cap, choices=attempt.choices)
+    if attempt.output_tokens is not None or cap <= LEAST_OUTPUT_TOKENS:
+        return most, most, cap
+    least = worst_case_nano(price, input_tokens=tokens, output_tokens=LEAST_OUTPUT_TOKENS, choices=attempt.choices)
+    return most, least, cap
+
+
+def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:
+    """One item for reserve.lua, in the order its head describes."""
+    attempt.charged_tokens = attempt.input_tokens + (attempt.output_tokens or 0) * attempt.choices
+    return (
+        attempt.aid,
+        aid_hour(attempt.aid),
+        attempt.hold_nano,
+        least_nano,
+        LEASE_MS,
+        False,
+        attempt.envelope.decode(),
+        limits.record or "",
+        [(w.counter, w.limit_nano if w.hard else -1, w.forget_at) for w in attempt.windows],
+        [(c.scope, c.limit) for c in limits.rpm],
+        [(c.scope, c.limit, attempt.charged_tokens) for c in limits.tpm],
+        [(c.scope, c.limit) for c in limits.concurrency],
+    )
+
+
+def corrections(attempt: Attempt, usage: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
+    """Tokens per minute as they were, less what the reservation took: (scope, limit, difference)."""
+    if attempt.limits is None or not attempt.limits.tpm or not attempt.in_store:
+        return ()
+    tokens = sum(usage[:5]) + usage[6] + usage[7]
+    return tuple([(c.scope, c.limit, tokens - min(attempt.charged_tokens, c.limit)) for c in attempt.limits.tpm])
+
+
+def hold_again(attempt: Attempt) -> Booking:
+    """A reservation that refuses nothing: the attempt is under way."""
+    limits = attempt.limits
+    return (
+        attempt.aid,
+        aid_hour(attempt.aid),
+        attempt.hold_nano,
+        0,
+        LEASE_MS,
+        True,
+        attempt.envelope.decode(),
+        "",
+        [(w.counter, -1, w.forget_at) for w in attempt.windows],
+        (),
+        (),
+        [(c.scope, c.limit) for c in limits.concurrency] if limits else (),
+    )
+
+
+def renewal(attempt: Attempt) -> Booking:
+    """Keeps an attempt under way from being swept, and says what it may have cost so far."""
+    usage = Usage(input=attempt.input_tokens, output=attempt.progress_tokens)
+    nano = 0 if attempt.price is None else cost_nano(usage, attempt.price, started_at=attempt.at)
+    return attempt.aid, LEASE_MS, attempt.progress_tokens, nano

@@ -1,0 +1,214 @@
+"""Group commit for one tenant: one exchange with the store at a time; what comes meanwhile forms the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from gateway.ledger.exchange import Exchange, Reply, StoreDown
+from gateway.ledger.records import Booking
+
+log = structlog.get_logger(module=__name__)
+
+Receipt = tuple[int, int]
+"""Sequence and segment of an attempt in this process's write-ahead log."""
+
+Load = tuple[list[Booking], list[Booking], list[Booking]]
+"""Endings, reservations and renewals of one exchange."""
+
+MAX_ENDINGS = 256
+MAX_RESERVATIONS = 128
+MAX_WAITING = 50_000
+"""Endings kept in memory while the store is away; the rest waits in the write-ahead log alone."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _WARN_EVERY_S = 0.05, 1.0, 5.0
+
+
+class Lane:
+    """Everything on its way to the store for one tenant."""
+
+    def __init__(
+        self,
+        tenant: str,
+        exchange: Exchange,
+        *,
+        clock: Callable[[], float],
+        on_reply: Callable[[Lane, Reply, list[tuple[Booking, Receipt | None]]], None],
+        on_back: Callable[[Lane], None],
+        flush_every_s: float,
+        deadline_s: float,
+        patience_s: float,
+    ) -> None:
+        self.tenant = tenant
+        self.down_since: float | None = None
+        """When the store was first missed (epoch seconds), None while it answers."""
+        self.spilled: dict[int, int] = {}
+        """Sequence -> segment of endings left to the write-ahead log alone, to be read back once the store answers."""
+        self.count = 0
+        """Our exchanges that the store had counted at its last answer."""
+        self._exchange = exchange
+        self._clock = clock
+        self._on_reply = on_reply
+        self._on_back = on_back
+        self._flush_every_s = flush_every_s
+        self._deadline_s = deadline_s
+        self._patience_s = patience_s
+        self._endings: list[tuple[Booking, Receipt | None]] = []
+        self._reservations: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]] = []
+        self._renewals: list[Booking] = []
+        self._due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._warned_at = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Endings that the store does not have yet."""
+        return len(self._endings)
+
+    def finish(self, item: Booking, receipt: Receipt | None, *, soon: bool) -> None:
+        """Queues an ending; `soon` where it frees a hold that others may be waiting for."""
+        if len(self._endings) >= MAX_WAITING and receipt is not None:
+            self.spilled[receipt[0]] = receipt[1]
+            return
+        self._endings.append((item, receipt))
+        if self.down_since is not None:
+            self._later(self._pause_s)
+        elif soon or len(self._endings) >= MAX_ENDINGS:
+            self._due = True
+            self._wake()
+        elif self._timer is None:
+            self._later(self._flush_every_s)
+
+    async def reserve(self, item: Booking) -> tuple[Any, ...]:
+        """The store's verdict on a reservation.
+
+        Raises:
+            StoreDown: the store did not answer in time; whether it holds the reservation is not known.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._reservations.append((item, future))
+        self._wake()
+        verdict: tuple[Any, ...] = await future
+        return verdict
+
+    def register(self, item: Booking) -> None:
+        """Queues a reservation whose verdict nobody waits for."""
+        self._reservations.append((item, None))
+        self._wake_unless_down()
+
+    def renew(self, items: list[Booking]) -> None:
+        """Queues renewals of leases. Those that a dead store misses are not kept."""
+        self._renewals.extend(items)
+        self._wake_unless_down()
+
+    async def drain(self, until: float) -> bool:
+        """Flushes until nothing waits or the loop's time is `until`; says whether nothing waits."""
+        loop = asyncio.get_running_loop()
+        while (self._endings or self._reservations) and loop.time() < until:
+            self._due = True
+            self._wake()
+            if self._task is not None:
+                await asyncio.wait([self._task], timeout=max(0.0, until - loop.time()))
+            if self.down_since is not None:
+                await asyncio.sleep(min(_FIRST_PAUSE_S, max(0.0, until - loop.time())))
+        return not self._endings
+
+    def stop(self) -> None:
+        """Ends the background work at once; what waits is in the write-ahead log."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _later(self, delay_s: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._due = True
+        self._wake()
+
+    def _wake_unless_down(self) -> None:
+        if self.down_since is None:
+            self._wake()
+        else:
+            self._later(self._pause_s)
+
+    def _wake(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._due or self._reservations or self._renewals:
+                if not await self._once():
+                    break
+        finally:
+            self._task = None
+        if self._endings:
+            self._later(self._pause_s if self.down_since is not None else self._flush_every_s)
+
+    async def _once(self) -> bool:
+        """One exchange; False where the store did not answer."""
+        self._due = len(self._endings) > MAX_ENDINGS
+        endings, self._endings = self._endings[:MAX_ENDINGS], self._endings[MAX_ENDINGS:]
+        # While the store refuses things, endings go first and alone: one out of memory still takes them.
+        most = 0 if endings and self.down_since is not None else MAX_RESERVATIONS
+        asked, self._reservations = self._reservations[:most], self._reservations[most:]
+        renewals, self._renewals = self._renewals[:MAX_ENDINGS], self._renewals[MAX_ENDINGS:]
+        load = [item for item, _ in endings], [item for item, _ in asked], renewals
+        hurry = self.down_since is not None or any(future for _, future in asked)
+        try:
+            reply = await self._try_twice(load, self._deadline_s if hurry else self._patience_s)
+        except StoreDown as error:
+            self._endings[:0] = endings
+            self._missed(asked, error)
+            return False
+        except BaseException as error:
+            self._endings[:0] = endings
+            self._missed(asked, StoreDown(type(error).__name__))
+            if isinstance(error, Exception):
+                log.exception("exchange_failed", tenant=self.tenant)
+                return False
+            raise
+        if self.down_since is not None:
+            self.down_since = None
+            self._pause_s = _FIRST_PAUSE_S
+            self._on_back(self)
+        for (_, future), verdict in zip(asked, reply.verdicts, strict=True):
+            if future is not None and not future.done():
+                future.set_result(verdict)
+        self._on_reply(self, reply, endings)
+        return True
+
+    async def _try_twice(self, load: Load, limit_s: float) -> Reply:
+        """The same load a second time where the first answer was lost; the store knows the items by attempt id."""
+        try:
+            return await self._try(load, limit_s / 2)
+        except StoreDown:
+            return await self._try(load, limit_s / 2)
+
+    async def _try(self, load: Load, limit_s: float) -> Reply:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._exchange.run(self.tenant, self._clock(), *load)
+        except TimeoutError as error:
+            raise StoreDown("no answer in time") from error
+
+    def _missed(self, asked: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]], error: StoreDown) -> None:
+        now = self._clock()
+        self.down_since = self.down_since or now
+        if now - self._warned_at >= _WARN_EVERY_S:
+            self._warned_at = now
+            log.warning("store_unavailable", tenant=self.tenant, why=str(error), endings_waiting=len(self._endings))
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        waiting = [*asked, *self._reservations]
+        self._reservations = [(item, None) for item, future in waiting if future is None]
+        for _, future in waiting:
+            if future is not None and not future.done():
+                future.set_exception(StoreDown(str(error)))

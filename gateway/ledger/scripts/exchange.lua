@@ -1,0 +1,19 @@
+-- renew: {aid, lease ms, output tokens, nano so far}: keeps attempts in flight from being swept.
+local function renew(items)
+  if #items == 0 then return end
+  local held = read_held(items)
+  for _, item in ipairs(items) do
+    if held[item[1]] then
+      redis.call('ZADD', tag .. 'if', 'XX', 'GT', whole(now + item[2]), item[1])
+      redis.call('HSET', tag .. 'p', item[1], cmsgpack.pack({item[3], item[4]}))
+    end
+  end
+end
+
+-- One exchange: endings first, so that what they free can be held again by the reservations beside them. The count of this
+-- owner's exchanges tells it whether the store has lost any.
+local exceptions, touched, alerts = finish(finishes)
+local verdicts = reserve(reservations)
+renew(renewals)
+local count = redis.call('HINCRBY', tag .. 'own', owner, 1)
+return cmsgpack.pack({now, count, exceptions, touched, alerts, verdicts})

@@ -1,0 +1,188 @@
+-- finish: books how attempts ended. Each item: {aid, hour of the aid, outcome P|E|V|X, nano, may be held, roll-up hour,
+-- roll-up day, dimension, metrics, tag dimensions, {{budget counter, limit, forget at}..}, {{tpm scope, limit, tokens to
+-- correct}..}, journal line}. X is a tombstone: it ends what was never sent, so that a late reservation is refused.
+-- Gives what did not simply apply, {{index, verdict}..}, then the budgets touched, {{counter, held, posted}..}, then the
+-- thresholds passed, {{counter, percent, posted, limit}..}.
+local MAX_TAG_CELLS = 20000
+
+-- Adds the metrics of many attempts to roll-up cells: one read and one write for each hash, however many they are.
+local function add_cells(kind, cells_by_period, ttl_s)
+  for period, cells in pairs(cells_by_period) do
+    local key, fields = tag .. kind .. period, {}
+    for dim in pairs(cells) do fields[#fields + 1] = dim end
+    local found, writes, fresh = redis.call('HMGET', key, unpack(fields)), {}, false
+    for i, dim in ipairs(fields) do
+      local sum = cells[dim]
+      if found[i] then
+        for j, n in ipairs(cmsgpack.unpack(found[i])) do sum[j] = sum[j] + n end
+      else
+        fresh = true
+      end
+      append(writes, dim, cmsgpack.pack(sum))
+    end
+    redis.call('HSET', key, unpack(writes))
+    if fresh then redis.call('EXPIRE', key, ttl_s) end
+  end
+end
+
+local function gather(cells_by_period, period, dim, metrics)
+  local cells = cells_by_period[period]
+  if not cells then cells = {}; cells_by_period[period] = cells end
+  local sum = cells[dim]
+  if not sum then
+    sum = {}
+    for j, n in ipairs(metrics) do sum[j] = n end
+    cells[dim] = sum
+  else
+    for j, n in ipairs(metrics) do sum[j] = sum[j] + n end
+  end
+end
+
+-- Caps the distinct tags of a day: what comes after is counted under `__other__`.
+local function capped_tag(day, dim)
+  local key = tag .. 'r:t:' .. day
+  if redis.call('HLEN', key) < MAX_TAG_CELLS or redis.call('HEXISTS', key, dim) == 1 then return dim end
+  local name, rest = string.match(dim, '^([^\31]*)\31[^\31]*(\31.*)$')
+  return name .. '\31__other__' .. rest
+end
+
+local function post(posts, alerts)
+  local touched = {}
+  for counter, p in pairs(posts) do
+    local key = tag .. counter
+    local held = p.held ~= 0 and redis.call('HINCRBY', key, 'res', whole(-p.held)) or nil
+    local posted = redis.call('HINCRBY', key, 'post', whole(p.nano))
+    if posted == p.nano and p.forget_at > 0 then redis.call('EXPIREAT', key, p.forget_at) end
+    if p.limit > 0 then
+      for _, percent in ipairs({50, 80, 100}) do
+        local threshold = p.limit * percent / 100
+        if posted - p.nano < threshold and posted >= threshold and redis.call('HSETNX', key, 'a' .. percent, 1) == 1 then
+          alerts[#alerts + 1] = {counter, percent, posted, p.limit}
+        end
+      end
+    end
+    touched[#touched + 1] = {counter, held or tonumber(redis.call('HGET', key, 'res') or 0), posted}
+  end
+  return touched
+end
+
+local function correct_tokens(corrections)
+  local fields, writes = {}, {}
+  for field in pairs(corrections) do fields[#fields + 1] = field end
+  if #fields == 0 then return end
+  local found = redis.call('HMGET', tag .. 'rl', unpack(fields))
+  for i, field in ipairs(fields) do
+    local full_at = math.max(tonumber(found[i] or 0), now) + corrections[field]
+    append(writes, field, string.format('%.6f', full_at))
+  end
+  redis.call('HSET', tag .. 'rl', unpack(writes))
+end
+
+local function finish(items)
+  local exceptions, alerts, lines, posts = {}, {}, {}, {}
+  if #items == 0 then return exceptions, {}, alerts end
+  local markers, ended, held, maybe = read_markers(items), {}, {}, {}
+  for _, item in ipairs(items) do
+    if item[5] then maybe[#maybe + 1] = item end
+  end
+  if #maybe > 0 then held = read_held(maybe) end
+  local freed, freed_scopes, corrections, settled, estimates = {}, {}, {}, {}, {}
+  local hours, days, tags = {}, {}, {}
+
+  local function budget(counter)
+    local p = posts[counter]
+    if not p then p = {held = 0, nano = 0, limit = 0, forget_at = 0}; posts[counter] = p end
+    return p
+  end
+
+  for i, item in ipairs(items) do
+    local aid, outcome, nano, metrics = item[1], item[3], item[4], item[9]
+    local hold = held[aid]
+    if hold then
+      for _, counter in ipairs(hold[2]) do local p = budget(counter); p.held = p.held + hold[1] end
+      for _, scope in ipairs(hold[3]) do freed_scopes[scope] = (freed_scopes[scope] or 0) + 1 end
+      freed[#freed + 1] = aid
+      held[aid] = nil
+    end
+    local marker, before = ended[aid] or markers[i], nil
+    if marker and string.match(marker, '^[EV]') then
+      local packed = estimates[aid] or redis.call('HGET', tag .. 'e:' .. whole(math.floor(item[2] / 24)), aid)
+      if packed then before = cmsgpack.unpack(packed) end
+    end
+    local was, was_nano = string.match(marker or '', '^(%u):(%d+)')
+    local verdict = 'NEW'
+    if was and (was ~= 'X' or outcome == 'X') then
+      if was == outcome and tonumber(was_nano) == nano then verdict = 'DUP'
+      elseif outcome ~= 'P' then verdict = 'LATE'
+      elseif was == 'P' or not before then verdict = 'CONFLICT'
+      else verdict = 'ADJ' end
+    end
+    if verdict == 'CONFLICT' then
+      redis.call('XADD', tag .. 'quarantine', '*', 'why', 'CONFLICT', 'was', marker, 'e', item[13])
+    elseif verdict == 'NEW' and outcome == 'X' then
+      ended[aid] = 'X:0:'
+      settled[#settled + 1] = item
+    elseif verdict == 'NEW' or verdict == 'ADJ' then
+      local delta, delta_nano = metrics, nano
+      if verdict == 'ADJ' then
+        delta, delta_nano = {}, nano - tonumber(was_nano)
+        for j, n in ipairs(metrics) do delta[j] = n - before[j] end
+        local text = {}
+        for j, n in ipairs(delta) do text[j] = whole(n) end
+        lines[#lines + 1] = 'A ' .. table.concat(text, ',') .. ' ' .. item[13]
+      else
+        lines[#lines + 1] = 'N ' .. item[13]
+      end
+      for _, b in ipairs(item[11]) do
+        local p = budget(b[1])
+        p.nano, p.limit, p.forget_at = p.nano + delta_nano, b[2], b[3]
+      end
+      for _, c in ipairs(item[12]) do
+        local field = 't:' .. c[1]
+        corrections[field] = (corrections[field] or 0) + c[3] * 60000 / c[2]
+      end
+      gather(hours, item[6], item[8], delta)
+      gather(days, item[7], item[8], delta)
+      for _, dim in ipairs(item[10]) do gather(tags, item[7], capped_tag(item[7], dim), delta) end
+      ended[aid] = outcome .. ':' .. whole(nano) .. ':'
+      settled[#settled + 1] = item
+      if outcome ~= 'P' then estimates[aid] = cmsgpack.pack(metrics) end
+    end
+    if verdict ~= 'NEW' then exceptions[#exceptions + 1] = {i, verdict} end
+  end
+
+  if #freed > 0 then
+    redis.call('HDEL', tag .. 'h', unpack(freed))
+    redis.call('HDEL', tag .. 'p', unpack(freed))
+    redis.call('ZREM', tag .. 'if', unpack(freed))
+    for scope, n in pairs(freed_scopes) do redis.call('HINCRBY', tag .. 'cc', scope, -n) end
+  end
+  local id = ''
+  if #lines > 0 then id = redis.call('XADD', tag .. 'out', '*', 'e', table.concat(lines, '\n')) end
+  local writes, estimate_writes = {}, {}
+  for _, item in ipairs(settled) do
+    local aid, hour = item[1], item[2]
+    if not writes[hour] then writes[hour] = {} end
+    append(writes[hour], aid, ended[aid] .. id)
+    if estimates[aid] then
+      local day = math.floor(hour / 24)
+      if not estimate_writes[day] then estimate_writes[day] = {} end
+      append(estimate_writes[day], aid, estimates[aid])
+    end
+  end
+  for hour, pairs_ in pairs(writes) do
+    local key = tag .. 'd:' .. whole(hour)
+    redis.call('HSET', key, unpack(pairs_))
+    redis.call('EXPIREAT', key, (hour + 1) * 3600 + 180000)
+  end
+  for day, pairs_ in pairs(estimate_writes) do
+    local key = tag .. 'e:' .. whole(day)
+    redis.call('HSET', key, unpack(pairs_))
+    redis.call('EXPIREAT', key, (day + 1) * 86400 + 180000)
+  end
+  add_cells('r:h:', hours, 14 * 86400)
+  add_cells('r:d:', days, 400 * 86400)
+  add_cells('r:t:', tags, 400 * 86400)
+  correct_tokens(corrections)
+  return exceptions, post(posts, alerts), alerts
+end

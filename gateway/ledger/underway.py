@@ -1,0 +1,17 @@
+"""The attempts of this process that have not ended."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from gateway.ledger.attempt import Attempt
+
+
+class Underway:
+    """What the background work must look after."""
+
+    def __init__(self) -> None:
+        self.young: deque[Attempt] = deque()
+        """Attempts the store does not know of, oldest first; those that ended are dropped when their turn comes."""
+        self.registered: dict[str, Attempt] = {}
+        """Attempts the store knows of, by attempt id; their leases must be renewed."""

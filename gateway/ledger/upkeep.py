@@ -1,0 +1,232 @@
+"""The ledger's background work: registering, renewing, sweeping, recovering, replaying, pruning."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+from redis.exceptions import RedisError
+
+from gateway.ledger.exchange import Exchange, StoreDown, tag
+from gateway.ledger.history import Story, read_log
+from gateway.ledger.holds import hold_again, renewal
+from gateway.ledger.outbox import Alert, Outbox
+from gateway.ledger.records import Booking, decode_envelope, line
+from gateway.ledger.recovery import TOO_OLD_S, from_story, orphan
+from gateway.ledger.underway import Underway
+from gateway.ledger.wal import Wal, lock_directory, remove_log
+from gateway.storage.client import Store, StoreTooOld, server_version
+from gateway.types import Usage
+
+log = structlog.get_logger(module=__name__)
+
+REGISTER_AFTER_S = 1.0
+GRACE_S = 30.0
+REPLAY_S = 900.0
+"""How far back endings are sent again when the store has lost writes: more than any failover takes."""
+_TICK_S, _RENEW_EVERY_S, _SWEEP_EVERY_S = 0.5, 30.0, 5.0
+_TENANTS = "tenants"
+"""The set of all tenants that ever had an attempt, so that any process can sweep them."""
+
+
+class Upkeep:
+    """Runs for as long as the ledger is open."""
+
+    def __init__(
+        self,
+        store: Store,
+        exchange: Exchange,
+        outbox: Outbox,
+        wal: Wal,
+        underway: Underway,
+        root: Path,
+        *,
+        clock: Callable[[], float],
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._exchange = exchange
+        self._outbox = outbox
+        self._wal = wal
+        self._underway = underway
+        self._root = root
+        self._clock = clock
+        self._chance = chance
+        self._announced: set[str] = set()
+        self._greeted = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Recovers once, then goes on in the background; a store that is away is tried again there.
+
+        Raises:
+            StoreTooOld: the server lacks what the ledger needs.
+        """
+        await self._greet()
+        await self._guarded(self._recover)
+        self._tasks = [
+            asyncio.create_task(self._every(_TICK_S, self._tick)),
+            asyncio.create_task(self._every(_SWEEP_EVERY_S, self._sweep_round)),
+            asyncio.create_task(self._every(_RENEW_EVERY_S, self._renew)),
+        ]
+
+    async def stop(self) -> None:
+        """Ends the background work and takes this process off the tenants' counts."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(period_s * self._chance.uniform(0.8, 1.2))
+            await self._guarded(work)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does the work, or leaves it for the next time."""
+        try:
+            async with asyncio.timeout(10.0):
+                await work()
+        except (StoreDown, RedisError, TimeoutError, OSError) as error:
+            log.info("ledger_upkeep_put_off", work=work.__name__.strip("_"), why=type(error).__name__)
+        except Exception:
+            log.exception("ledger_upkeep_failed", work=work.__name__.strip("_"))
+
+    async def _greet(self) -> None:
+        try:
+            async with asyncio.timeout(2.0):
+                if await server_version(self._store) >= (7, 0):
+                    self._exchange.allow_when_full()
+            self._greeted = True
+        except StoreTooOld:
+            raise
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("store_unavailable", why=type(error).__name__)
+
+    async def _tick(self) -> None:
+        self._register()
+        for tenant in list(self._outbox.lost):
+            self._outbox.lost.discard(tenant)
+            log.error("store_lost_writes", tenant=tenant)
+            await self._resend(tenant)
+        for lane in self._outbox.lanes.values():
+            if lane.spilled and lane.down_since is None and not lane.waiting:
+                await self._read_back(lane.tenant)
+
+    async def _sweep_round(self) -> None:
+        if not self._greeted:
+            await self._greet()
+        await self._announce()
+        for tenant in await self._store.execute_command("SMEMBERS", _TENANTS):
+            await self._sweep(tenant.decode())
+        await self._recover()
+        self._wal.prune()
+
+    async def _announce(self) -> None:
+        """Adds our tenants to the set that every process sweeps."""
+        if fresh := self._outbox.lanes.keys() - self._announced:
+            await self._store.execute_command("SADD", _TENANTS, *fresh)
+            self._announced |= fresh
+
+    def _register(self) -> None:
+        """Tells the store of attempts that live longer than a second, so that a lost host's are noticed."""
+        young, before = self._underway.young, self._clock() - REGISTER_AFTER_S
+        while young and (young[0].state == "ended" or young[0].at <= before):
+            attempt = young.popleft()
+            if attempt.state != "ended":
+                attempt.in_store = True
+                self._underway.registered[attempt.aid] = attempt
+                lane = self._outbox.lane(attempt.tenant)
+                lane.register(hold_again(attempt))
+                lane.renew([renewal(attempt)])
+
+    async def _renew(self) -> None:
+        by_tenant: dict[str, list[Booking]] = {}
+        for attempt in self._underway.registered.values():
+            by_tenant.setdefault(attempt.tenant, []).append(renewal(attempt))
+        for tenant, items in by_tenant.items():
+            self._outbox.lane(tenant).renew(items)
+
+    async def _sweep(self, tenant: str) -> None:
+        """Books estimates for attempts nobody renews any more."""
+        answer = await self._exchange.expired(tenant, GRACE_S)
+        self._outbox.sample(answer.now_ms)
+        lane = self._outbox.lanes.get(tenant)
+        if lane is not None and answer.count < lane.count:
+            lane.count = answer.count
+            self._outbox.lost.add(tenant)
+        if not answer.attempts:
+            return
+        bookings = []
+        for aid, held, progress in answer.attempts:
+            if held:
+                sealed = held[3].encode()
+                envelope = decode_envelope(sealed)
+                tokens, nano = progress or (0, 0)
+                usage = Usage(input=envelope.input_tokens, output=int(tokens))
+                bookings.append(orphan(envelope, sealed, usage, int(nano), int(held[0])))
+            else:
+                await self._store.execute_command("ZREM", tag(tenant) + "if", aid)
+        log.warning("attempts_orphaned", tenant=tenant, count=len(bookings))
+        await self._outbox.book(tenant, bookings)
+
+    async def _recover(self) -> None:
+        """Books what dead processes of this machine left in their logs."""
+        for directory in sorted(self._root.iterdir()):
+            if directory == self._wal.directory:
+                continue
+            try:
+                lock = lock_directory(directory)
+            except OSError:  # its process lives, or another one recovers it
+                continue
+            try:
+                await self._recover_log(directory)
+            finally:
+                os.close(lock)
+
+    async def _recover_log(self, directory: Path) -> None:
+        stories = await asyncio.to_thread(read_log, directory)
+        left = [story for story in stories if not story.settled]
+        by_tenant: dict[str, list[Booking]] = {}
+        for story in left:
+            if self._clock() - story.envelope.at > TOO_OLD_S:
+                await self._quarantine(story)
+            else:
+                by_tenant.setdefault(story.envelope.tenant, []).append(from_story(story))
+        for tenant, bookings in by_tenant.items():
+            await self._outbox.book(tenant, bookings)
+        for tenant in {story.envelope.tenant for story in stories}:
+            await self._store.execute_command("HDEL", tag(tenant) + "own", directory.name)
+        remove_log(directory)
+        if left:
+            log.warning("ledger_recovered", attempts=len(left))
+
+    async def _quarantine(self, story: Story) -> None:
+        tenant, aid = story.envelope.tenant, story.envelope.aid
+        text = line(story.sealed, story.ending_text or b"null")
+        await self._store.execute_command("XADD", tag(tenant) + "quarantine", "*", "why", "TOO_OLD", "e", text)
+        self._outbox.alert(Alert(tenant, "quarantine", aid))
+
+    async def _resend(self, tenant: str) -> None:
+        """Gives the store again what it may have lost: holds of attempts under way and all endings of late."""
+        now = self._clock()
+        lane = self._outbox.lane(tenant)
+        for attempt in list(self._underway.registered.values()):
+            if attempt.tenant == tenant:
+                lane.register(hold_again(attempt))
+        for story in await asyncio.to_thread(read_log, self._wal.directory):
+            if story.envelope.tenant == tenant and story.ending is not None:
+                ended_at = story.envelope.at + (story.ending.latency_ms or 0) / 1000
+                if now - ended_at <= REPLAY_S:
+                    lane.finish(from_story(story), None, soon=True)
+
+    async def _read_back(self, tenant: str) -> None:
+        """Queues the endings that did not fit in memory while the store was away."""
+        lane = self._outbox.lane(tenant)
+        for story in await asyncio.to_thread(read_log, self._wal.directory):
+            if story.sequence in lane.spilled and story.ending is not None:
+                receipt = (story.sequence, lane.spilled.pop(story.sequence))
+                lane.finish(from_story(story), receipt, soon=True)

@@ -1,0 +1,287 @@
+"""The write-ahead log of one process: what was begun and how it ended, kept through the death of the process.
+
+Records are copied into a memory-mapped, preallocated segment: no system call, and the pages belong to the kernel, so
+they survive SIGKILL. A thread flushes them to the disk some milliseconds later, for the death of the machine.
+
+A record is length, CRC-32, kind, sequence, payload. The CRC is seeded with kind and sequence, so that a torn or
+misplaced record is known; reading stops there. All records of one attempt carry its sequence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from pathlib import Path
+
+from gateway.errors import GatewayUnavailable, Kind
+from gateway.ledger.records import encode_price
+from gateway.types import Price
+
+_HEADER = struct.Struct("<IIBI")
+ENDING_ROOM = 512
+"""Bytes kept free for each attempt under way, so that its ending always fits."""
+
+
+class Record(IntEnum):
+    """What a record says."""
+
+    INTENT = 1
+    """An attempt wants to hold its worst case; the payload is its envelope."""
+    SENT = 2
+    """It is about to be sent; the payload is the nano-USD held."""
+    BEGUN = 3
+    """INTENT and SENT in one, for attempts that hold nothing."""
+    PROGRESS = 4
+    """The payload is the output tokens so far."""
+    ENDING = 5
+    """How it ended."""
+    SETTLED = 6
+    """The store has these endings; the payload is their sequences, four bytes each."""
+    PRICE = 7
+    """A price row that later envelopes of this segment name by its id."""
+
+
+class _Segment:
+    """One file and its mapping."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.open_attempts = 0
+        self.touched_at = 0.0
+        self.prices: dict[str, Price] = {}
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(self.fd, 0, size)
+            self.memory = mmap.mmap(self.fd, size)
+        except OSError:
+            os.close(self.fd)
+            path.unlink()
+            raise
+
+    def close(self) -> None:
+        self.memory.close()
+        os.close(self.fd)
+
+
+class Wal:
+    """The log of this process, in a directory of its own that is locked while the process lives."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        monotonic: Callable[[], float],
+        segment_bytes: int = 16 * 1024 * 1024,
+        sync_every_s: float = 0.02,
+        keep_s: float = 900.0,
+    ) -> None:
+        """Creates and locks `directory` and its first segment.
+
+        Raises:
+            OSError: there is no room, or the directory cannot be written.
+        """
+        self.directory = directory
+        self._monotonic = monotonic
+        self._size = segment_bytes
+        self._sync_every_s = sync_every_s
+        self._keep_s = keep_s
+        directory.mkdir(parents=True, mode=0o700)
+        self._lock = lock_directory(directory)
+        self._number = 0
+        self._segments: list[_Segment] = []
+        self._sequence = 0
+        self._reserved = 0
+        self._at = 0
+        self._dirty = False
+        self._sync_handle: asyncio.TimerHandle | None = None
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
+        self._closed = False
+        self.broken: str | None = None
+        """Why the log takes nothing new, None while it does."""
+        self._current = self._next_segment()
+
+    def begin(self, kind: Record, envelope: bytes, price: Price | None) -> tuple[int, int]:
+        """Opens an attempt; gives its sequence and the number of its segment.
+
+        Raises:
+            GatewayUnavailable: LEDGER_DOWN, there is no room for it.
+        """
+        if self._closed or self.broken:
+            raise _unavailable(self.broken or "the ledger is closed")
+        definition = b""
+        if price is not None and self._current.prices.get(price.price_id) is not price:
+            definition = encode_price(price)
+        if self._at + len(definition) + len(envelope) + 2 * _HEADER.size + self._reserved + ENDING_ROOM > self._size:
+            if price is not None:
+                definition = encode_price(price)
+            self._roll(len(definition) + len(envelope) + 2 * _HEADER.size)
+        if price is not None and definition:
+            self._append(Record.PRICE, 0, definition)
+            self._current.prices[price.price_id] = price
+        self._sequence = sequence = (self._sequence + 1) & 0xFFFFFFFF
+        self._reserved += ENDING_ROOM
+        self._current.open_attempts += 1
+        self._append(kind, sequence, envelope)
+        return sequence, self._number
+
+    def note(self, kind: Record, sequence: int, payload: bytes) -> None:
+        """Adds to an open attempt what recovery can do without; dropped where only the reserved room is left."""
+        if self._at + len(payload) + _HEADER.size + self._reserved <= self._size:
+            self._append(kind, sequence, payload)
+
+    def sent(self, sequence: int, hold_nano: int) -> None:
+        """Says that the attempt is about to be sent; uses the room reserved for it."""
+        payload = b"%d" % hold_nano
+        self._reserved -= _HEADER.size + len(payload)
+        self._append(Record.SENT, sequence, payload)
+        self._reserved += _HEADER.size + len(payload)
+
+    def end(self, sequence: int, ending: bytes) -> None:
+        """Writes an ending into the room reserved for it."""
+        self._reserved -= ENDING_ROOM
+        self._append(Record.ENDING, sequence, ending)
+
+    def drop(self, sequence: int, segment: int) -> None:
+        """Forgets an attempt that was never sent and holds nothing."""
+        self._reserved -= ENDING_ROOM
+        self.settled([(sequence, segment)])
+
+    def settled(self, attempts: Iterable[tuple[int, int]]) -> None:
+        """Notes that the store has the endings of these attempts (sequence, segment number)."""
+        sequences = []
+        now = self._monotonic()
+        first = self._number - len(self._segments) + 1
+        for sequence, number in attempts:
+            sequences.append(sequence)
+            segment = self._segments[number - first]
+            segment.open_attempts -= 1
+            segment.touched_at = now
+        self.note(Record.SETTLED, 0, struct.pack(f"<{len(sequences)}I", *sequences))
+
+    def prune(self) -> None:
+        """Deletes the oldest segments of which nothing is open and nothing was settled for `keep_s`."""
+        now = self._monotonic()
+        while len(self._segments) > 1:
+            oldest = self._segments[0]
+            if oldest.open_attempts or now - oldest.touched_at < self._keep_s:
+                return
+            oldest.close()
+            oldest.path.unlink(missing_ok=True)
+            del self._segments[0]
+
+    @property
+    def open_attempts(self) -> int:
+        """Attempts whose ending the store does not have yet."""
+        return sum(s.open_attempts for s in self._segments)
+
+    async def close(self) -> None:
+        """Flushes, unmaps and unlocks; the directory is deleted where nothing is left open."""
+        self._closed = True
+        if self._sync_handle is not None:
+            self._sync_handle.cancel()
+        self._syncer.shutdown(wait=False)
+        done = self.open_attempts == 0
+        for segment in self._segments:
+            if not done:
+                await asyncio.to_thread(os.fdatasync, segment.fd)
+            segment.close()
+        if done:
+            remove_log(self.directory)
+        os.close(self._lock)
+
+    def _append(self, kind: Record, sequence: int, payload: bytes) -> None:
+        memory, at = self._current.memory, self._at
+        length = len(payload)
+        start = at + _HEADER.size
+        end = start + length
+        crc = zlib.crc32(payload, (sequence << 3 | kind) & 0xFFFFFFFF)
+        memory[start:end] = payload
+        _HEADER.pack_into(memory, at, length, crc, kind, sequence)
+        self._at = end
+        if not self._dirty:
+            self._dirty = True
+            self._sync_handle = asyncio.get_running_loop().call_later(self._sync_every_s, self._sync)
+
+    def _roll(self, size: int) -> None:
+        if self._reserved + size + ENDING_ROOM > self._size:
+            raise _unavailable("too many attempts are under way")
+        filled = self._current.fd
+        try:
+            self._current = self._next_segment()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                self.broken = f"the write-ahead log cannot be extended: {error.strerror}"
+            raise _unavailable("there is no room for the write-ahead log") from error
+        self._syncer.submit(self._flush, filled)
+
+    def _next_segment(self) -> _Segment:
+        segment = _Segment(self.directory / f"{self._number + 1:08d}.log", self._size)
+        segment.touched_at = self._monotonic()
+        self._number += 1
+        self._segments.append(segment)
+        self._at = 0
+        return segment
+
+    def _sync(self) -> None:
+        self._dirty = False
+        self._syncer.submit(self._flush, self._current.fd)
+
+    def _flush(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # the segment was pruned meanwhile: all of it is settled
+                self.broken = f"the write-ahead log cannot be flushed: {error.strerror}"
+
+
+def _unavailable(why: str) -> GatewayUnavailable:
+    return GatewayUnavailable(
+        Kind.LEDGER_DOWN, f"The gateway cannot book this request now: {why}. Try again later.", retry_after_s=1.0
+    )
+
+
+def lock_directory(directory: Path) -> int:
+    """Locks a log's directory for as long as the descriptor it gives is open.
+
+    Raises:
+        BlockingIOError: a living process has it.
+    """
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def remove_log(directory: Path) -> None:
+    """Deletes a log whose every attempt is settled."""
+    for path in sorted(directory.glob("*.log")):
+        path.unlink(missing_ok=True)
+    (directory / "lock").unlink(missing_ok=True)
+    directory.rmdir()
+
+
+def read_segment(data: bytes | memoryview) -> Iterable[tuple[Record, int, bytes]]:
+    """The whole records of a segment, in order, up to the first that is torn or missing."""
+    at, size = 0, len(data)
+    while at + _HEADER.size <= size:
+        length, crc, kind, sequence = _HEADER.unpack_from(data, at)
+        start = at + _HEADER.size
+        end = start + length
+        if not 1 <= kind <= Record.PRICE or end > size:
+            return
+        payload = bytes(data[start:end])
+        if zlib.crc32(payload, (sequence << 3 | kind) & 0xFFFFFFFF) != crc:
+            return
+        yield Record(kind), sequence, payload
+        at = end
