@@ -33,5 +33,5 @@ def configure_logging(level: str, form: str) -> None:
 
 
 def get_logger(name: str) -> Any:
-    """A logger whose events carry `logger: name`."""
-    return structlog.get_logger(logger=name)
+    """A logger whose events carry `part: name`."""
+    return structlog.get_logger(part=name)
