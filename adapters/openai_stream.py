@@ -61,6 +61,8 @@ class OpenAiStream(ChatStream):
         self._held: dict[str, Any] = {}
         """Members of chunks without choices, which go with the next chunk that has some."""
         self._usage_chunk: dict[str, Any] = {}
+        """The last chunk that told usage, and, where it can go to a caller as it came, its bytes."""
+        self._usage_block = b""
         self._prefix = b""
         self._suffix = b""
 
@@ -89,7 +91,7 @@ class OpenAiStream(ChatStream):
                 closing = {"index": index, "delta": {}, "finish_reason": choice.closing_reason}
                 out.append(_framed({**self._identity, "choices": [closing]}))
         if self._include_usage and self.usage is not None:
-            out.append(_framed(self._usage_event(self.usage)))
+            out.append(self._usage_event(self.usage))
         out.append(DONE)
         return b"".join(out)
 
@@ -97,11 +99,13 @@ class OpenAiStream(ChatStream):
         """Whether an answer came to its end: `[DONE]`, or every choice finished where a provider says no more."""
         return bool(self._choices) and (self.finished or all(choice.finished for choice in self._choices.values()))
 
-    def _usage_event(self, usage: Usage) -> dict[str, Any]:
+    def _usage_event(self, usage: Usage) -> bytes:
         raw = self._usage_chunk.get("usage")
         told = read_usage(raw)
         if told is None or usage_of(told) != usage or not isinstance(raw, dict):
             right = openai_usage(usage)
+        elif self._usage_block:
+            return self._usage_block
         else:
             right = raw if is_openai_usage(told, usage) else repaired_usage(raw, usage)
         kept = {
@@ -109,7 +113,7 @@ class OpenAiStream(ChatStream):
             for key, value in self._usage_chunk.items()
             if key in ("service_tier", "system_fingerprint") and value in (None, *SERVICE_TIERS)
         }
-        return {**self._identity, **kept, "choices": [], "usage": right}
+        return _framed({**self._identity, **kept, "choices": [], "usage": right})
 
     # ------------------------------------------------------------------------------------------------------- relaying
 
@@ -123,7 +127,8 @@ class OpenAiStream(ChatStream):
                     out.append(text[at:stop])
                     at = stop
                     continue
-            stop = text.index(b"\n\n", at) + 2
+            stop = text.find(b"\n\n", at) + 2
+            stop = stop if stop > 1 else end  # an odd blank line at the end
             block = text[at:stop]
             for name, payload in parse_events(block):
                 out.append(self._event(name, payload, block))
@@ -178,7 +183,7 @@ class OpenAiStream(ChatStream):
             return b""
 
     def _chunk(self, name: str | None, chunk: dict[str, Any], block: bytes) -> bytes:
-        changed = self._take_usage(chunk)
+        changed = self._take_usage(chunk, block)
         choices = chunk.get("choices")
         _raise_error(name, chunk, choices)
         if not isinstance(choices, list) or not choices:
@@ -203,7 +208,7 @@ class OpenAiStream(ChatStream):
         if not kept:
             return b""
         self.started = True
-        if changed or not block.startswith(b"data: {") or block.count(b"\n") != 2:
+        if changed or not _is_simple(block):
             chunk["choices"] = kept
             return _framed(chunk)
         if len(kept) == 1 and _is_plain(kept[0]):
@@ -252,13 +257,23 @@ class OpenAiStream(ChatStream):
             changed = True
         return changed
 
-    def _take_usage(self, chunk: dict[str, Any]) -> bool:
+    def _is_ours(self, chunk: dict[str, Any]) -> bool:
+        """Whether nothing in a chunk's envelope would have to be changed."""
+        return (
+            all(chunk.get(key) == value for key, value in self._identity.items())
+            and chunk.get("service_tier") in (None, *SERVICE_TIERS)
+            and (self._obfuscated or "obfuscation" not in chunk)
+        )
+
+    def _take_usage(self, chunk: dict[str, Any], block: bytes) -> bool:
         """Keeps what the chunk tells of usage for the end and takes it out of the chunk."""
         groq = chunk.get("x_groq")
         raw = chunk.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
         if raw is not None and (told := read_usage(raw)) is not None:
             self.usage = usage_of(told)
             self._usage_chunk = {**chunk, "usage": raw}
+            right = chunk.get("choices") == [] and is_openai_usage(told, self.usage) and self._is_ours(chunk)
+            self._usage_block = block if right and _is_simple(block) else b""
         if chunk.get("usage") is None:
             return False
         del chunk["usage"]
@@ -269,6 +284,11 @@ def is_forced(chat: Chat) -> bool:
     """Whether the caller made the model call a tool; OpenAI then finishes with `stop`."""
     choice = chat.head.tool_choice
     return isinstance(choice, dict) or choice == "required"
+
+
+def _is_simple(block: bytes) -> bool:
+    """Whether an event is one `data: {…}` line and nothing else."""
+    return block.startswith(b"data: {") and block.count(b"\n") == 2
 
 
 def _is_plain(choice: dict[str, Any]) -> bool:
