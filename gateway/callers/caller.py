@@ -36,6 +36,8 @@ class Caller:
     """Where its requests must come from; empty for anywhere."""
     expires_at: float | None = None
     permissions: frozenset[Permission] = field(default=frozenset())
+    labels: frozenset[str] = frozenset()
+    """`key:NAME` and `tag:NAME=VALUE`: what a tier's overrides look at."""
 
     def allowed_models(self, known: Iterable[str]) -> frozenset[str] | None:
         """Which of the `known` models may serve it; None for all of them."""
@@ -83,6 +85,7 @@ def caller_of(record: KeyRecord) -> Caller:
         networks=tuple(ipaddress.ip_network(cidr) for cidr in record.cidrs),
         expires_at=record.expires_at,
         permissions=PERMISSIONS[record.role],
+        labels=frozenset({f"key:{record.name}", *(f"tag:{name}={value}" for name, value in record.tags.items())}),
     )
 
 

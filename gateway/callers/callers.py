@@ -29,7 +29,7 @@ _LOOKUP_S = 1.0
 _KNOWN = 20_000
 _NOBODY = (StoredSecret("0" * 64),)
 
-_log = get_logger(__name__)
+_log = get_logger("callers")
 
 
 class _Known:
@@ -41,14 +41,14 @@ class _Known:
         self.caller = caller
         self.key = key
         self.digest = digest
-        self.refresh_at = asked_at + REFRESH_S
         self.fresh_until = min(asked_at + FRESH_S, ends_at)
+        self.refresh_at = min(asked_at + REFRESH_S, self.fresh_until)
         self.grace_until = min(asked_at + GRACE_S, ends_at)
 
     def hold_over(self, now: float) -> None:
         """Stays trusted for another moment while the store is away, never past its grace."""
-        self.refresh_at = now + _RETRY_S / 2
         self.fresh_until = max(self.fresh_until, min(now + _RETRY_S, self.grace_until))
+        self.refresh_at = min(now + _RETRY_S / 2, self.fresh_until)
 
 
 class Callers:

@@ -26,7 +26,7 @@ LARGEST_BYTES = 1024 * 1024
 _LONGEST_KEY = 255
 _NAME = "Idempotency-Key"
 
-_log = get_logger(__name__)
+_log = get_logger("idempotency")
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):

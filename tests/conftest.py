@@ -1,0 +1,53 @@
+"""Fixtures for every test: a real store, and clocks that are set by hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from clocks import SetClock
+from redis.asyncio import Redis
+from stores import StoreServer
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """Seconds since the epoch: 2026-11-21T00:00:00Z until advanced."""
+    return SetClock(1_795_219_200.0)
+
+
+@pytest.fixture
+def monotonic() -> SetClock:
+    """Monotonic seconds: 1000 until advanced."""
+    return SetClock(1000.0)
+
+
+@pytest.fixture(scope="session")
+def session_store() -> Iterator[StoreServer]:
+    """The store that the tests of a session share."""
+    with tempfile.TemporaryDirectory(prefix="tg-") as folder:
+        server = StoreServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def own_store() -> Iterator[StoreServer]:
+    """A running store for one test alone, which may stop it."""
+    with tempfile.TemporaryDirectory(prefix="tg-") as folder:
+        server = StoreServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+async def store(session_store: StoreServer) -> AsyncIterator[Redis]:
+    """An empty store."""
+    client = session_store.client()
+    await client.flushall()
+    yield client
+    await client.aclose()

