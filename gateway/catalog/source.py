@@ -19,7 +19,7 @@ _LOOK_AGAIN_MS = 5_000
 
 
 def default_catalog_path() -> Path:
-    """`catalog.yaml` of the working directory, else the one shipped: beside this module once installed, or in the tree."""
+    """`catalog.yaml` of the working directory, else the shipped one, installed or in the source tree."""
     here = Path("catalog.yaml")
     installed = Path(__file__).with_name("catalog.yaml")
     in_tree = Path(__file__).parents[2] / "catalog.yaml"
