@@ -1,7 +1,7 @@
-"""Recorded provider traffic driven through an adapter, without HTTP: what a caller sent, what went upstream, what came out.
+"""Recorded provider traffic driven through an adapter, without HTTP: what goes upstream, what comes out.
 
-The folder of recordings is named by TIERGATE_WIRE or lies beside the repository (`../shared/wire`, its checking tools in
-`../shared/tools`). Where it is absent there are no exchanges, and the tests over it have no cases.
+The folder of recordings is named by TIERGATE_WIRE or lies beside the repository (`../shared/wire`), its checking tools
+beside it (`tools`). Where it is absent there are no exchanges, and the tests over it have no cases.
 """
 
 from __future__ import annotations

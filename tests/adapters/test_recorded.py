@@ -1,0 +1,59 @@
+"""Recorded traffic through the adapters: every exchange, cut in every way. Adding a provider: a row of `RECORDED`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from adapters import ADAPTERS
+from tests.adapters.wire_harness import (
+    CHUNKINGS,
+    answer_complaints,
+    exchange,
+    exchange_ids,
+    request_complaints,
+    unexpected,
+)
+
+RECORDED = {  # provider: (adapter, its chat API's names, its model list's name)
+    "anthropic": ("anthropic", ["anthropic.messages"], "anthropic.models"),
+    "gemini": ("gemini", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
+}
+CHATS = [
+    pytest.param(adapter, ident, id=ident)
+    for provider, (adapter, apis, _) in RECORDED.items()
+    for ident in exchange_ids(provider, *apis)
+]
+LISTS = [
+    pytest.param(adapter, ident, id=ident)
+    for provider, (adapter, _, api) in RECORDED.items()
+    for ident in exchange_ids(provider, api)
+]
+
+
+@pytest.mark.parametrize(("adapter", "ident"), CHATS)
+def test_recorded_exchange_keeps_its_meaning_however_it_is_cut(adapter: str, ident: str) -> None:
+    """Request and answer say what the recorded ones say, in every chunking."""
+    recorded = exchange(ident)
+    complaints = [*request_complaints(ADAPTERS[adapter], recorded)]
+    for chunking in CHUNKINGS:
+        complaints += answer_complaints(ADAPTERS[adapter], recorded, chunking)
+    assert unexpected(ident, complaints) == []
+
+
+@pytest.mark.parametrize(("adapter", "ident"), LISTS)
+def test_recorded_model_list_names_its_chat_models(adapter: str, ident: str) -> None:
+    """Each chat model of a recorded list is listed under the id that requests use; an error lists none."""
+    body = exchange(ident)["response_body"]
+    assert [model.id for model in ADAPTERS[adapter].models(json.dumps(body).encode())] == _chat_models(body)
+
+
+def _chat_models(body: dict[str, Any]) -> list[str]:
+    entries: list[dict[str, Any]] = body.get("data") or body.get("models") or []
+    return [
+        entry.get("id") or entry["name"].removeprefix("models/")
+        for entry in entries
+        if "generateContent" in entry.get("supportedGenerationMethods", ["generateContent"])
+    ]
