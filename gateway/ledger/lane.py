@@ -58,6 +58,7 @@ class Lane:
         self._endings: list[tuple[Booking, Receipt | None]] = []
         self._reservations: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]] = []
         self._renewals: list[Booking] = []
+        self._flying = 0
         self._due = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +68,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Endings that the store does not have yet."""
-        return len(self._endings)
+        return len(self._endings) + self._flying
 
     def finish(self, item: Booking, receipt: Receipt | None, *, soon: bool) -> None:
         """Queues an ending; `soon` where it frees a hold that others may be waiting for."""
@@ -108,14 +109,14 @@ class Lane:
     async def drain(self, until: float) -> bool:
         """Flushes until nothing waits or the loop's time is `until`; says whether nothing waits."""
         loop = asyncio.get_running_loop()
-        while (self._endings or self._reservations) and loop.time() < until:
+        while (self.waiting or self._reservations) and loop.time() < until:
             self._due = True
             self._wake()
             if self._task is not None:
                 await asyncio.wait([self._task], timeout=max(0.0, until - loop.time()))
             if self.down_since is not None:
                 await asyncio.sleep(min(_FIRST_PAUSE_S, max(0.0, until - loop.time())))
-        return not self._endings
+        return not self.waiting
 
     def stop(self) -> None:
         """Ends the background work at once; what waits is in the write-ahead log."""
@@ -163,19 +164,22 @@ class Lane:
         renewals, self._renewals = self._renewals[:MAX_ENDINGS], self._renewals[MAX_ENDINGS:]
         load = [item for item, _ in endings], [item for item, _ in asked], renewals
         hurry = self.down_since is not None or any(future for _, future in asked)
+        self._flying = len(endings)
+        reply = None
         try:
             reply = await self._try_twice(load, self._deadline_s if hurry else self._patience_s)
         except StoreDown as error:
-            self._endings[:0] = endings
-            self._missed(asked, error)
+            self._missed(str(error))
+        except Exception as error:
+            log.exception("exchange_failed", tenant=self.tenant)
+            self._missed(type(error).__name__)
+        finally:
+            self._flying = 0
+            if reply is None:
+                self._endings[:0] = endings
+                self._refuse(asked)
+        if reply is None:
             return False
-        except BaseException as error:
-            self._endings[:0] = endings
-            self._missed(asked, StoreDown(type(error).__name__))
-            if isinstance(error, Exception):
-                log.exception("exchange_failed", tenant=self.tenant)
-                return False
-            raise
         if self.down_since is not None:
             self.down_since = None
             self._pause_s = _FIRST_PAUSE_S
@@ -200,15 +204,18 @@ class Lane:
         except TimeoutError as error:
             raise StoreDown("no answer in time") from error
 
-    def _missed(self, asked: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]], error: StoreDown) -> None:
+    def _missed(self, why: str) -> None:
         now = self._clock()
         self.down_since = self.down_since or now
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now
-            log.warning("store_unavailable", tenant=self.tenant, why=str(error), endings_waiting=len(self._endings))
-        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+            log.warning("store_unavailable", tenant=self.tenant, why=why)
+
+    def _refuse(self, asked: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]]) -> None:
+        """Tells everyone who waits that the store did not answer; what nobody waits for stays."""
         waiting = [*asked, *self._reservations]
         self._reservations = [(item, None) for item, future in waiting if future is None]
         for _, future in waiting:
             if future is not None and not future.done():
-                future.set_exception(StoreDown(str(error)))
+                future.set_exception(StoreDown("the store did not answer"))

@@ -50,7 +50,7 @@ class Ledger:
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
-        chance: random.Random,
+        chance: random.Random | None = None,
         on_alert: Callable[[Alert], None] = lambda alert: None,
         flush_every_s: float = 0.025,
         reserve_deadline_s: float = 0.15,
@@ -65,6 +65,7 @@ class Ledger:
             OSError: the log's first segment cannot be made.
         """
         root = data_dir / "wal"
+        chance = chance or random.SystemRandom()
         self.owner = f"{os.getpid()}-{chance.getrandbits(64):016x}"
         self._monotonic = monotonic
         self._local_share = local_share
@@ -101,6 +102,7 @@ class Ledger:
         await asyncio.gather(*(lane.drain(until) for lane in lanes))
         for lane in lanes:
             lane.stop()
+        await self._upkeep.sign_off()
         await self._wal.close()
 
     def begin(self, attempt: Attempt) -> None:
@@ -182,8 +184,10 @@ class Ledger:
         Raises:
             RuntimeError: the attempt was never begun.
         """
+        if attempt.state == "ended":
+            return 0
         if attempt.state != "sent":
-            return _already(attempt)
+            raise RuntimeError(f"attempt {attempt.aid} is settled before it was begun")
         numbers = usage_numbers(usage)
         if min(numbers) < 0 or max(numbers) > MAX_COUNT:
             log.error("usage_out_of_range", attempt=attempt.aid, deployment=attempt.deployment)
@@ -217,13 +221,8 @@ class Ledger:
         status: int | None = None,
         latency_ms: int | None = None,
     ) -> None:
-        """Books that the attempt was provably not billed. A second call changes nothing.
-
-        Raises:
-            RuntimeError: the attempt was never begun.
-        """
+        """Books that the attempt was provably not billed. Does nothing if it has ended already or was never begun."""
         if attempt.state != "sent":
-            _already(attempt)
             return
         ending = ("V", 0, NO_USAGE, "provider", reason, latency_ms, None, None, status, False)
         self._end(attempt, "V", 0, NO_USAGE, encode(ending), unpriced=False)
@@ -246,9 +245,9 @@ class Ledger:
         return {
             "entries_waiting": sum(lane.waiting + len(lane.spilled) for lane in lanes),
             "attempts_open": self._wal.open_attempts,
-            "store_available": not missed,
+            "store_up": not missed,
             "store_missed_s": round(self._outbox.now() - min(missed), 3) if missed else 0.0,
-            "wal_available": self._wal.broken is None,
+            "log_up": self._wal.broken is None,
             **{f"endings_{verdict.lower()}": n for verdict, n in self._outbox.verdicts.items()},
         }
 
@@ -317,9 +316,3 @@ class Ledger:
             if best is None or share < best[0]:
                 best = (share, b, left)
         return Headroom(budget=best[1], budget_left_nano=best[2]) if best else Headroom()
-
-
-def _already(attempt: Attempt) -> int:
-    if attempt.state != "ended":
-        raise RuntimeError(f"attempt {attempt.aid} is settled before it was begun")
-    return 0

@@ -75,10 +75,15 @@ class Upkeep:
         ]
 
     async def stop(self) -> None:
-        """Ends the background work and takes this process off the tenants' counts."""
+        """Ends the background work."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def sign_off(self) -> None:
+        """Takes this process off the tenants' counts of exchanges, once nothing more will be exchanged."""
+        for tenant in self._outbox.lanes:
+            await self._store.execute_command("HDEL", tag(tenant) + "own", self._wal.directory.name)
 
     async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -8,7 +8,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function whole(n) return string.format('%.0f', n) end
 
--- The markers of attempts that have ended, by index: `<outcome>:<nano>:<stream id>`; one read for each hour of attempt ids.
+-- The markers of attempts that have ended, by index: `<outcome>:<nano>:<stream ids>`; one read for each hour of attempt ids.
 local function read_markers(items)
   local hours, markers = {}, {}
   for i, item in ipairs(items) do

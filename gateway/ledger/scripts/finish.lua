@@ -87,7 +87,7 @@ local function finish(items)
   end
   if #maybe > 0 then held = read_held(maybe) end
   local freed, freed_scopes, corrections, settled, estimates = {}, {}, {}, {}, {}
-  local hours, days, tags = {}, {}, {}
+  local hours, days, tags, earlier = {}, {}, {}, {}
 
   local function budget(counter)
     local p = posts[counter]
@@ -144,6 +144,7 @@ local function finish(items)
       gather(hours, item[6], item[8], delta)
       gather(days, item[7], item[8], delta)
       for _, dim in ipairs(item[10]) do gather(tags, item[7], capped_tag(item[7], dim), delta) end
+      earlier[aid] = string.match(marker or '', '^[EV]:%d+:(.+)$')
       ended[aid] = outcome .. ':' .. whole(nano) .. ':'
       settled[#settled + 1] = item
       if outcome ~= 'P' then estimates[aid] = cmsgpack.pack(metrics) end
@@ -163,7 +164,7 @@ local function finish(items)
   for _, item in ipairs(settled) do
     local aid, hour = item[1], item[2]
     if not writes[hour] then writes[hour] = {} end
-    append(writes[hour], aid, ended[aid] .. id)
+    append(writes[hour], aid, ended[aid] .. id .. (earlier[aid] and ',' .. earlier[aid] or ''))
     if estimates[aid] then
       local day = math.floor(hour / 24)
       if not estimate_writes[day] then estimate_writes[day] = {} end
