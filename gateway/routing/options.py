@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ _PREFIX = "x-gateway-"
 _MOST_USD = 9_000_000
 """Larger caps mean nothing and would leave the range in which every store keeps integers exactly."""
 _NO_OPTIONS = Options()
+_FIELD_OF_PATH = re.compile(r"\$\.(\w+)")
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -123,10 +125,10 @@ def _nano(usd: str | float | None, place: str) -> int | None:
 
 
 def _misplaced(error: str, where: Mapping[str, str]) -> CallerError:
-    """msgspec's `Expected X, got Y - at $.tags[...]` as ours, at the place where the caller wrote it."""
-    text, _, path = error.partition(" - at `")
-    field = path.rstrip("`").removeprefix("$.").partition("[")[0]
-    place = _place(where, field)
+    """msgspec's `Expected X, got Y - at `$.tags[...]`` as ours, at the place where the caller wrote it."""
+    text, _, path = error.partition(" - at ")
+    field = _FIELD_OF_PATH.search(path)
+    place = _place(where, field[1]) if field else "gateway"
     return bad_request(f"Invalid value for '{place}': {text}.", place)
 
 

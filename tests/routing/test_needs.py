@@ -1,0 +1,129 @@
+"""What a request needs, read from its body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.chat import parse_chat
+from gateway.errors import CallerError
+from gateway.routing.needs import infer_needs
+from gateway.types import Capability, Needs, Options, capabilities_of
+
+C = Capability
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def inferred(options: Options | None = None, **body: Any) -> Needs:
+    """The needs of a request with one short message, unless the body says otherwise."""
+    whole = {"model": "fast", "messages": [{"role": "user", "content": "hi"}], **body}
+    return infer_needs(parse_chat(msgspec.json.encode(whole)), options or Options())
+
+
+def message(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "text", "text": "look"}, *parts]}]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, set()),
+        ({"stream": True}, {C.STREAMING}),
+        ({"stream": False}, set()),
+        ({"tools": [TOOL]}, {C.FUNCTION_CALLING}),
+        ({"tools": []}, set()),
+        ({"functions": [{"name": "f"}]}, {C.FUNCTION_CALLING}),
+        ({"tools": [TOOL], "parallel_tool_calls": True}, {C.FUNCTION_CALLING, C.PARALLEL_TOOL_CALLS}),
+        ({"tools": [TOOL], "parallel_tool_calls": False}, {C.FUNCTION_CALLING}),
+        ({"response_format": {"type": "text"}}, set()),
+        ({"response_format": {"type": "json_object"}}, {C.JSON_MODE}),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, {C.STRUCTURED_OUTPUT}),
+        ({"response_format": {"type": ["odd"]}}, set()),
+        ({"logprobs": True}, {C.LOGPROBS}),
+        ({"logprobs": False}, set()),
+        ({"n": 1}, set()),
+        ({"n": 2}, {C.MULTIPLE_CHOICES}),
+        ({"reasoning_effort": "low"}, {C.EXTENDED_THINKING}),
+        ({"reasoning_effort": "none"}, set()),
+        ({"modalities": ["text"]}, set()),
+        ({"modalities": ["text", "audio"]}, {C.AUDIO_OUTPUT}),
+        ({"messages": message({"type": "image_url", "image_url": {"url": "https://x.test/a.png"}})}, {C.IMAGE_INPUT}),
+        ({"messages": message({"type": "input_audio", "input_audio": {"data": "AAAA"}})}, {C.AUDIO_INPUT}),
+        ({"messages": message({"type": "file", "file": {"file_id": "f"}})}, {C.DOCUMENT_INPUT}),
+        ({"messages": message({"type": "video_url", "video_url": {"url": "x"}})}, {C.VIDEO_INPUT}),
+        ({"messages": message({"type": "something_new", "text": "?"})}, set()),
+        ({"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]}, set()),
+        ({"messages": [{"role": "tool", "content": "42", "tool_call_id": "c"}]}, {C.FUNCTION_CALLING}),
+        ({"messages": [{"role": "assistant", "content": None, "tool_calls": []}]}, set()),
+    ],
+)
+def test_capabilities_follow_from_the_body(body: dict[str, Any], expected: set[Capability]) -> None:
+    """Text output is always needed; everything else only where the answer would not be what was asked for."""
+    assert set(capabilities_of(inferred(**body).mask)) == {C.TEXT_OUTPUT, *expected}
+
+
+def test_what_the_caller_requires_is_needed() -> None:
+    """Requirements beyond the body join those of the body."""
+    needs = inferred(Options(require=C.CODE_GENERATION.bit), stream=True)
+    assert set(capabilities_of(needs.mask)) == {C.TEXT_OUTPUT, C.STREAMING, C.CODE_GENERATION}
+
+
+def test_choices_stream_and_output_cap_are_read() -> None:
+    """`max_completion_tokens` counts over its older name."""
+    needs = inferred(n=3, stream=True, max_tokens=10, max_completion_tokens=20)
+    assert (needs.choices, needs.stream, needs.output_tokens) == (3, True, 20)
+    assert inferred(max_tokens=10).output_tokens == 10
+    assert inferred().output_tokens is None
+
+
+def test_the_estimate_is_a_quarter_of_the_bytes() -> None:
+    """Text counts by its length, wherever it stands."""
+    plain = inferred(messages=[{"role": "user", "content": "x" * 40_000}])
+    parts = inferred(messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 40_000}]}])
+    assert 10_000 <= plain.input_tokens <= 10_020
+    assert 10_000 <= parts.input_tokens <= 10_030
+
+
+def test_the_bound_is_a_token_for_each_byte_and_more() -> None:
+    """No tokenizer makes more tokens than bytes, and templates add a little."""
+    text = "日本語" * 1000
+    assert inferred(messages=[{"role": "user", "content": text}]).input_bound_tokens >= len(text.encode())
+
+
+def test_tools_and_schemas_count_as_prompt() -> None:
+    """Providers render them into the prompt, with words of their own for tools."""
+    plain = inferred()
+    schema = inferred(response_format={"type": "json_schema", "json_schema": {"description": "x" * 4000}})
+    tools = inferred(tools=[{**TOOL, "description": "x" * 4000}])
+    assert schema.input_tokens - plain.input_tokens >= 1000
+    assert tools.input_tokens - plain.input_tokens >= 1000
+    assert tools.input_bound_tokens - plain.input_bound_tokens >= 5000
+
+
+def test_inline_media_count_by_kind_and_not_as_text() -> None:
+    """A megabyte of image data is one image, not a quarter of a million tokens."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    needs = inferred(messages=message(image, image))
+    assert needs.input_tokens < 5_000
+    assert 100_000 <= needs.input_bound_tokens < 110_000
+
+
+def test_media_out_of_sight_are_bounded_high() -> None:
+    """A file by its id or a video by its URL may be large; a hold must cover that."""
+    assert inferred(messages=message({"type": "file", "file": {"file_id": "f"}})).input_bound_tokens >= 100_000
+    assert inferred(messages=message({"type": "video_url", "video_url": {"url": "u"}})).input_bound_tokens >= 1_000_000
+
+
+def test_a_part_without_its_payload_is_left_to_the_provider() -> None:
+    """A malformed part needs its capability all the same."""
+    assert C.IMAGE_INPUT in capabilities_of(inferred(messages=message({"type": "image_url"})).mask)
+
+
+@pytest.mark.parametrize("content", [["text"], [1], [[]], [{"type": 1}]])
+def test_content_that_is_no_list_of_parts_is_refused(content: list[Any]) -> None:
+    """The error names the message."""
+    with pytest.raises(CallerError, match="content parts must be objects") as error:
+        inferred(messages=[{"role": "user", "content": "hi"}, {"role": "user", "content": content}])
+    assert error.value.param == "messages[1].content"
