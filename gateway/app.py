@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -14,9 +15,12 @@ from dataclasses import asdict
 
 import httpx
 from pydantic import SecretStr
+from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from gateway.admin.desk import Desk
+from gateway.admin.hooks import open_desk
 from gateway.admin.routes import admin_routes
 from gateway.api.chat import ChatCompletions
 from gateway.api.departures import Departures
@@ -27,19 +31,26 @@ from gateway.banner import banner
 from gateway.callers.bootstrap import open_callers
 from gateway.callers.idempotency import Idempotency
 from gateway.catalog.source import CatalogSource, default_catalog_path
+from gateway.errors import TiergateError
 from gateway.gateway import Gateway
-from gateway.ledger.ledger import Alert, Ledger
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.outbox import Alert
 from gateway.log import get_logger
-from gateway.routing.health import Breakers
+from gateway.routing.decisions import Decisions
+from gateway.routing.health import Breakers, Transition
 from gateway.routing.retry import RetryBudget
 from gateway.routing.stats import Statistics
 from gateway.settings import Settings
-from gateway.storage.store import open_store
+from gateway.storage.client import StoreTooOld
+from gateway.storage.embedded import StoreFailed
+from gateway.storage.opening import open_store
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.requests import RequestLog
 from gateway.upstream.client import Upstream
 from gateway.upstream.engine import Engine
-from gateway.upstream.sandbox import SandboxTransport
+from gateway.upstream.sandbox import SANDBOX_HOST, SandboxTransport
+
+_CANNOT_START = (TiergateError, StoreFailed, StoreTooOld, RedisError, OSError, ValueError)
 
 
 def create_app(
@@ -53,8 +64,14 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_gateway(settings, transport, clock, monotonic, chance) as gateway:
-            app.state.gateway = gateway
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                opening = open_gateway(settings, transport, clock, monotonic, chance)
+                app.state.gateway, app.state.desk = await stack.enter_async_context(opening)
+            except _CANNOT_START as error:
+                sys.stderr.write(f"tiergate: {error}\n")
+                logging.getLogger("uvicorn.error").disabled = True  # it would repeat this with a traceback
+                raise
             yield
 
     chance = random.Random(settings.seed)  # noqa: S311  # for ids and routing, never for secrets
@@ -80,7 +97,7 @@ async def open_gateway(
     clock: Callable[[], float],
     monotonic: Callable[[], float],
     chance: random.Random,
-) -> AsyncIterator[Gateway]:
+) -> AsyncIterator[tuple[Gateway, Desk]]:
     """Everything that runs, opened in order and closed in the opposite one."""
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics()
@@ -90,7 +107,7 @@ async def open_gateway(
             clock,
             on_change=lambda snapshot: metrics.catalog_reloads.labels("loaded").inc(),
         )
-        store = await stack.enter_async_context(open_store(settings.redis_url, settings.data_dir))
+        store = await stack.enter_async_context(open_store(_text(settings.redis_url), settings.data_dir))
         opened = await open_callers(
             store,
             settings.data_dir,
@@ -101,7 +118,7 @@ async def open_gateway(
             monotonic=monotonic,
         )
         stack.push_async_callback(opened.callers.close)
-        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, on_alert=_log_alert)
+        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=chance, on_alert=_log_alert)
         await ledger.start()
         stack.push_async_callback(ledger.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
@@ -109,6 +126,9 @@ async def open_gateway(
         requests = RequestLog(metrics, log=settings.log_level in ("debug", "info"))
         await requests.start()
         stack.push_async_callback(requests.close)
+        decisions = Decisions(store, kept_hours=settings.decisions_kept_hours)
+        await decisions.start()
+        stack.push_async_callback(decisions.close)
         gateway = Gateway(
             settings=settings,
             clock=clock,
@@ -119,14 +139,16 @@ async def open_gateway(
             idempotency=Idempotency(store),
             ledger=ledger,
             upstream=upstream,
-            breakers=Breakers(monotonic, clock, chance.random, [metrics.breaker_moved]),
-            statistics=Statistics(),
+            breakers=Breakers(monotonic, clock, chance.random, [_log_transition(metrics)]),
+            statistics=Statistics(monotonic),
             retries=RetryBudget(monotonic),
             departures=Departures(),
             metrics=metrics,
             requests=requests,
+            decisions=decisions,
             store=store,
         )
+        desk = open_desk(gateway, opened)
         metrics.inflight.set_function(lambda: gateway.inflight)
         watching = asyncio.create_task(catalog.watch(), name="catalog-watch")
         stack.callback(watching.cancel)
@@ -134,12 +156,23 @@ async def open_gateway(
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(catalog.reload()))
         sys.stdout.write(banner(settings, opened.new_app_key, opened.new_admin_token))
         sys.stdout.flush()
-        yield gateway
+        yield gateway, desk
         gateway.draining = True
 
 
 def _text(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
+
+
+def _log_transition(metrics: Metrics) -> Callable[[Transition], None]:
+    """Tells log and metrics of a breaker's change of state."""
+    log = get_logger("breakers")
+
+    def moved(transition: Transition) -> None:
+        log.warning("breaker_moved", **asdict(transition))
+        metrics.breaker_transitions.labels(transition.deployment, transition.new).inc()
+
+    return moved
 
 
 def _log_alert(alert: Alert) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.catalog.snapshot import Snapshot
     from gateway.catalog.source import CatalogSource
     from gateway.ledger.ledger import Ledger
+    from gateway.routing.decisions import Decisions
     from gateway.routing.health import Breakers
     from gateway.routing.retry import RetryBudget
     from gateway.routing.stats import Statistics
@@ -54,6 +55,7 @@ class Gateway:
     departures: Departures
     metrics: Metrics
     requests: RequestLog
+    decisions: Decisions
     store: Any
     inflight: int = 0
     draining: bool = False

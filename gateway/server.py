@@ -13,6 +13,7 @@ import time
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from gateway.app import create_app
 from gateway.log import configure_logging, get_logger
@@ -32,12 +33,13 @@ class GracefulServer(uvicorn.Server):
     uvicorn's own server raises the signal again when it has stopped, so that an orderly stop looks like a crash.
     """
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, settings: Settings) -> None:
         super().__init__(config)
+        self._app = app
         self._settings = settings
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        gateway = getattr(self.config.app.state, "gateway", None)
+        gateway = getattr(self._app.state, "gateway", None)
         if gateway is None or gateway.draining or not self._settings.drain_delay_s:
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True
@@ -59,8 +61,9 @@ def run(settings: Settings) -> int:
 def run_worker(settings: Settings, listener: socket.socket) -> int:
     """Serves in this process on a socket that already listens."""
     configure_logging(settings.log_level, settings.log_format)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         http="httptools",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         ws="none",
@@ -74,7 +77,7 @@ def run_worker(settings: Settings, listener: socket.socket) -> int:
         timeout_graceful_shutdown=int(settings.drain_deadline_s),
         backlog=_BACKLOG,
     )
-    server = GracefulServer(config, settings)
+    server = GracefulServer(config, app, settings)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 

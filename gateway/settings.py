@@ -12,44 +12,55 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What differs from one installation to the next; what ops edit while it runs is in the catalog."""
 
-    model_config = SettingsConfigDict(env_prefix="TIERGATE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TIERGATE_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     catalog: Path | None = Field(
-        None, description="The catalog document. Default: ./catalog.yaml, else the shipped one."
+        default=None, description="The catalog document. Default: ./catalog.yaml, else the shipped one."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(4000, description="Port to listen on.")
-    workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Worker processes sharing the port.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(default=4000, description="Port to listen on.")
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(default=1, description="Worker processes sharing the port.")
     data_dir: Path = Field(
-        Path("data"), description="Embedded store, write-ahead log and secrets of this installation."
+        default=Path("data"), description="Embedded store, write-ahead log and secrets of this installation."
     )
     redis_url: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("redis_url", "TIERGATE_REDIS_URL", "REDIS_URL"),
         description="A Redis (6.2 or newer) or Valkey that replaces the embedded store: redis://, rediss://, unix://, "
         "redis+sentinel:// or redis+cluster://.",
     )
     admin_token: SecretStr | None = Field(
-        None, description="Bearer token of the admin API; made at first start if unset."
+        default=None, description="Bearer token of the admin API; made at first start if unset."
     )
-    app_key: SecretStr | None = Field(None, description="Bootstrap app key: all tiers, no limits; made if unset.")
-    pepper: SecretStr | None = Field(None, description="Secret mixed into stored key hashes; made if unset.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or coloured text.")
+    app_key: SecretStr | None = Field(
+        default=None, description="Bootstrap app key: all tiers, no limits; made if unset."
+    )
+    pepper: SecretStr | None = Field(default=None, description="Secret mixed into stored key hashes; made if unset.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object a line, or coloured text."
+    )
     max_body_mb: Annotated[float, Field(gt=0, le=512)] = Field(
-        50, description="Largest request body in MiB; larger ones get 413."
+        default=50, description="Largest request body in MiB; larger ones get 413."
     )
     max_inflight: Annotated[int, Field(ge=1)] = Field(
-        4000, description="Requests at once in one worker; more are shed with 503 and Retry-After."
+        default=4000, description="Requests at once in one worker; more are shed with 503 and Retry-After."
     )
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = Field(
-        0, description="Seconds after SIGTERM in which /readyz says no while requests are still taken."
+        default=0, description="Seconds after SIGTERM in which /readyz says no while requests are still taken."
     )
     drain_deadline_s: Annotated[float, Field(ge=0)] = Field(
-        600, description="Seconds that running streams get to end after SIGTERM."
+        default=600, description="Seconds that running streams get to end after SIGTERM."
     )
-    metrics_public: bool = Field(False, description="Serve /metrics without a key.")
-    seed: int | None = Field(None, description="Seed of all randomness in routing; set it to reproduce decisions.")
+    decisions_kept_hours: Annotated[int, Field(ge=0, le=720)] = Field(
+        default=24, description="Hours for which routing decisions can be explained and simulated; 0 keeps none."
+    )
+    metrics_public: bool = Field(default=False, description="Serve /metrics without a key.")
+    seed: int | None = Field(
+        default=None, description="Seed of all randomness in routing; set it to reproduce decisions."
+    )
 
     @property
     def max_body_bytes(self) -> int:

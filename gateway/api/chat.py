@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.api.exchange import Exchange, Planned
+from gateway.api.decide import Planned, decide, record_of
+from gateway.api.exchange import Exchange
 from gateway.api.http import (
     EVENT_STREAM,
     CallerLeft,
@@ -28,10 +29,7 @@ from gateway.gateway import Gateway
 from gateway.ledger.attempt import new_request_id
 from gateway.log import get_logger
 from gateway.routing.explain import explain_header
-from gateway.routing.needs import infer_needs
 from gateway.routing.options import parse_options
-from gateway.routing.resolve import resolve
-from gateway.types import Facts
 from gateway.upstream.attempts import Call, first_to_answer
 
 log = get_logger("chat")
@@ -127,25 +125,13 @@ async def _complete(
 
 def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
     """Everything that is decided before a candidate is asked."""
-    gateway = exchange.gateway
     exchange.chat = chat = parse_chat(body)
     options = parse_options(chat.head.gateway, _gateway_headers(headers))
     if options.deadline_s is not None:
         exchange.deadline = exchange.started + options.deadline_s
-    routing = gateway.routing()
-    target = resolve(routing.snapshot, chat.model, options)
-    needs = infer_needs(chat, options)
-    facts = Facts(
-        now=exchange.at,
-        seed=gateway.chance.getrandbits(32),
-        health=gateway.breakers.view(),
-        stats=gateway.statistics.view(),
-        priced_only=caller.limits is not None and bool(caller.limits.budgets),
-        allowed_tiers=caller.tiers,
-        allowed_models=caller.allowed_models(routing.snapshot.models),
-    )
-    plan = routing.planner.plan(target, needs, options, facts, alias=chat.model, explain=options.explain)
-    exchange.planned = planned = Planned(caller, chat, options, routing, target, needs, plan)
+    exchange.planned = planned = decide(exchange.gateway, caller, chat, options, exchange.at)
+    if exchange.gateway.decisions.kept:
+        exchange.gateway.decisions.record(exchange.request_id, record_of(planned))
     return planned
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.api.departures import Watch
@@ -12,24 +11,11 @@ from gateway.errors import GatewayError
 from gateway.telemetry.requests import AttemptRecord, RequestRecord
 
 if TYPE_CHECKING:
+    from gateway.api.decide import Planned
     from gateway.callers.caller import Caller
-    from gateway.catalog.snapshot import Target
     from gateway.chat import Chat
-    from gateway.gateway import Gateway, Routing
-    from gateway.types import Candidate, Needs, OnCallerLeft, Options, Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A request with everything that was decided of it before the first candidate is asked."""
-
-    caller: Caller
-    chat: Chat
-    options: Options
-    routing: Routing
-    target: Target
-    needs: Needs
-    plan: Plan
+    from gateway.gateway import Gateway
+    from gateway.types import Candidate, OnCallerLeft
 
 
 class Exchange:

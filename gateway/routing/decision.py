@@ -81,8 +81,10 @@ def decode(data: bytes) -> Record:
         raise ValueError(f"not a decision record: {error}") from None
 
 
-def replay(record: Record, snapshot: Snapshot) -> Plan:
+def replay(record: Record, snapshot: Snapshot, *, explain: bool | None = None) -> Plan:
     """The plan made again from the record and the catalog it was made from; equal to the first.
+
+    `explain` asks for its explanation, or (None) for as much as was asked for the first time.
 
     Raises:
         ValueError: the snapshot is another version, or the record does not fit it.
@@ -101,7 +103,7 @@ def replay(record: Record, snapshot: Snapshot) -> Plan:
         _read(Needs, record.needs),
         _read(Options, record.options),
         _read(Facts, row),
-        explain=record.explained,
+        explain=record.explained if explain is None else explain,
     )
 
 

@@ -1,0 +1,80 @@
+"""What the admin API asks of the running gateway: its health, a catalog reload, the plan of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.admin.audit import Audit
+from gateway.admin.desk import Desk, Facts
+from gateway.api.decide import decide
+from gateway.callers.bootstrap import Opened
+from gateway.callers.caller import Caller
+from gateway.chat import parse_chat
+from gateway.errors import bad_request
+from gateway.gateway import Gateway
+from gateway.ledger.attempt import new_request_id
+from gateway.routing.explain import explain
+from gateway.routing.options import parse_options
+
+
+def open_desk(gateway: Gateway, opened: Opened) -> Desk:
+    """The admin API's desk for this gateway."""
+
+    async def health() -> Facts:
+        return _health(gateway)
+
+    async def reload() -> Facts:
+        if not await gateway.catalog.reload():
+            raise bad_request(f"The catalog cannot take effect:\n{gateway.catalog.problem}", code="invalid_catalog")
+        return {"version": gateway.catalog.current.version}
+
+    async def explain_now(body: bytes, caller: Caller) -> Facts:
+        chat = parse_chat(body)
+        options = parse_options({**(chat.head.gateway or {}), "explain": True}, {})
+        return explain(decide(gateway, caller, chat, options, gateway.clock()).plan)
+
+    async def explain_past(request_id: str) -> Facts | None:
+        return await gateway.decisions.find(request_id, gateway.routing().snapshot)
+
+    return Desk(
+        store=gateway.store,
+        callers=opened.callers,
+        records=opened.records,
+        pepper=opened.pepper,
+        audit=Audit(gateway.store, opened.pepper, gateway.clock),
+        clock=gateway.clock,
+        new_request_id=lambda: new_request_id(gateway.clock(), gateway.chance),
+        health=health,
+        reload_catalog=reload,
+        explain_past=explain_past,
+        explain=explain_now,
+    )
+
+
+def _health(gateway: Gateway) -> dict[str, Any]:
+    snapshot, problem = gateway.catalog.current, gateway.catalog.problem
+    standings = gateway.breakers.standings()
+    troubles = gateway.breakers.view()
+    deployments = []
+    for name, deployment in snapshot.deployments.items():
+        standing, trouble = standings.get(name), troubles.get(name)
+        deployments.append(
+            {
+                "deployment": name,
+                "available": deployment.provider.unavailable is None,
+                "unavailable": deployment.provider.unavailable,
+                "status": deployment.model.status,
+                "breaker": standing.breaker if standing else "closed",
+                "in_flight": standing.in_flight if standing else 0,
+                "state": trouble.state if trouble else "healthy",
+                "until_at": trouble.until_at if trouble else None,
+                "detail": trouble.detail if trouble else "",
+            }
+        )
+    return {
+        "catalog": {"version": snapshot.version, "problem": problem, "warnings": list(snapshot.warnings)},
+        "ledger": gateway.ledger.lag,
+        "inflight": gateway.inflight,
+        "draining": gateway.draining,
+        "deployments": deployments,
+    }

@@ -1,0 +1,65 @@
+"""What is decided of a request before the first candidate is asked; the same for live traffic and for explanations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.callers.caller import Caller
+from gateway.catalog.snapshot import Target
+from gateway.chat import Chat
+from gateway.gateway import Gateway, Routing
+from gateway.routing.decision import encode
+from gateway.routing.needs import infer_needs
+from gateway.routing.resolve import resolve
+from gateway.types import Facts, Needs, Options, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A request with its plan, and everything that the plan was made from."""
+
+    caller: Caller
+    chat: Chat
+    options: Options
+    routing: Routing
+    target: Target
+    needs: Needs
+    facts: Facts
+    plan: Plan
+
+
+def decide(gateway: Gateway, caller: Caller, chat: Chat, options: Options, now: float) -> Planned:
+    """Plans a request of this caller at `now`, epoch seconds.
+
+    Raises:
+        CallerError: the model is not known or not allowed.
+        RoutingError: nothing can serve the request, or nothing can now.
+    """
+    routing = gateway.routing()
+    target = resolve(routing.snapshot, chat.model, options)
+    needs = infer_needs(chat, options)
+    facts = Facts(
+        now=now,
+        seed=gateway.chance.getrandbits(32),
+        health=gateway.breakers.view(),
+        stats=gateway.statistics.view(),
+        priced_only=caller.limits is not None and bool(caller.limits.budgets),
+        allowed_tiers=caller.tiers,
+        allowed_models=caller.allowed_models(routing.snapshot.models),
+        labels=caller.labels,
+    )
+    plan = routing.planner.plan(chat.model, target, needs, options, facts, explain=options.explain)
+    return Planned(caller, chat, options, routing, target, needs, facts, plan)
+
+
+def record_of(planned: Planned) -> bytes:
+    """The decision's record, from which the same plan can be made again."""
+    return encode(
+        planned.routing.snapshot,
+        planned.target,
+        planned.needs,
+        planned.options,
+        planned.facts,
+        planned.plan,
+        explained=planned.options.explain,
+    )
