@@ -63,7 +63,7 @@ def _may_model(caller: Caller, model: Model) -> bool:
 
 
 def _tier(tier: Tier, snapshot: Snapshot) -> dict[str, Any]:
-    usable = [d for d in tier.deployments if d.provider.unavailable is None]
+    usable = [d for d in (*tier.deployments, *tier.fallback) if d.provider.unavailable is None]
     return {
         "id": tier.name,
         "object": "model",
