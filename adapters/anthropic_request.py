@@ -115,9 +115,10 @@ def _check(chat: Chat) -> None:
 
 def _add_tools(body: JsonObject, chat: Chat, request: Request) -> None:
     choice = tool_choice_of(chat)
+    only = choice.names if choice is not None and (choice.mode == "auto" or len(choice.names) > 1) else ()
     tools: list[JsonObject] = []
     for at, (tool, function) in enumerate(functions_of(request)):
-        if choice is not None and len(choice.names) > 1 and function.name not in choice.names:
+        if only and function.name not in only:
             continue
         schema = {"type": "object", **(function.parameters or {"properties": {}})}
         made: JsonObject = {"name": function.name, "input_schema": schema}
