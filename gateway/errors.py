@@ -192,7 +192,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 _KEY_LIKE = re.compile(
     r"(?i)\b(bearer\s+)[^\s\"']+"
-    r"|\b(?:sk|pk|rk|gsk|xai|key|AIza|gw1|r8|hf|fw|csk)[-_A-Za-z0-9*.]{6,}"
+    r"|\b(?:(?:sk|pk|rk|gsk|xai|key|gw1|r8|hf|fw|csk)[-_]|AIza)[-_A-Za-z0-9*.]{6,}"
     r"|(?<=key provided: )\S+"
 )
 

@@ -1,4 +1,4 @@
-"""Fixtures for every test: a real store, and clocks that are set by hand."""
+"""Fixtures for every test: a real store, clocks that are set by hand, and a judge of answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clocks import SetClock
+from conformance import Conformance
 from redis.asyncio import Redis
 from stores import StoreServer
 
@@ -22,6 +23,12 @@ def clock() -> SetClock:
 def monotonic() -> SetClock:
     """Monotonic seconds: 1000 until advanced."""
     return SetClock(1000.0)
+
+
+@pytest.fixture(scope="session")
+def conforms() -> Conformance:
+    """Judges answers as an OpenAI client would."""
+    return Conformance()
 
 
 @pytest.fixture(scope="session")

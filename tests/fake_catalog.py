@@ -34,17 +34,20 @@ def catalog_for(
 ) -> Path:
     """Writes a catalog in which each tier has these providers, in this order, each with a model of its own.
 
-    `providers`, `models` (by provider) and `tier_fields` override fields; `document` adds whole sections.
+    `providers`, `models` (by provider) and `tier_fields` override fields, None takes one away; `document` adds whole
+    sections.
     """
     names = list(dict.fromkeys(name for group in tiers.values() for name in group))
     written = {
         "providers": {
-            name: {
-                "adapter": "openai",
-                "base_url": f"{fake.url}/{name}/v1",
-                "allow_private": True,
-                **(providers or {}).get(name, {}),
-            }
+            name: _given(
+                {
+                    "adapter": "openai",
+                    "base_url": f"{fake.url}/{name}/v1",
+                    "allow_private": True,
+                    **(providers or {}).get(name, {}),
+                }
+            )
             for name in names
         },
         "models": {
@@ -78,3 +81,7 @@ def catalog_for(
     fresh.write_text(json.dumps(written, indent=1))  # JSON is YAML
     fresh.replace(path)
     return path
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
