@@ -458,9 +458,16 @@ def test_fields_that_would_change_the_answer_are_refused_by_name(fields: dict[st
         ({"role": "tool", "content": "x"}, "messages[1].tool_call_id"),
         ({"role": "function", "content": "x"}, "messages[1].role"),
         ({"role": "system", "content": [{"type": "image_url", "image_url": PNG}]}, "messages[1].content[0]"),
-        ({"role": "assistant", "content": "x", "reasoning_details": 5}, "messages.reasoning_details"),
+        ({"role": "assistant", "content": "x", "reasoning_details": 5}, "messages[1].reasoning_details"),
     ],
 )
 def test_misshapen_messages_are_refused_by_place(message: dict[str, Any], param: str) -> None:
     """The error says where in the request it is."""
     assert refusal(HELLO, message).param == param
+
+
+def test_text_that_is_no_unicode_is_refused() -> None:
+    """A lone surrogate cannot be said in UTF-8."""
+    chat = parse_chat(b'{"model":"m","messages":[{"role":"user","content":"\\ud800"}]}')
+    with pytest.raises(CallerError):
+        ADAPTERS["anthropic"].request(chat, deployment_of(ADAPTERS["anthropic"]))
