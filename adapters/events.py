@@ -211,7 +211,7 @@ class EventStream(ChatStream):
                 return
             try:
                 self.on_event(name, data)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 self.fail(unreadable() if not self.finished else cut_short())
 
     def _drain(self) -> bytes:

@@ -11,7 +11,7 @@ from adapters.base import Completion, Stamp
 from adapters.events import unreadable
 from adapters.failures import failure, read_problem
 from adapters.openai_stream import is_forced
-from adapters.repair import SERVICE_TIERS, finish_reason, repair_calls, repair_logprobs, repair_text
+from adapters.repair import SERVICE_TIERS, decode, finish_reason, repair_calls, repair_logprobs, repair_text
 from adapters.usage import Told, is_openai_usage, read_usage, repaired_usage, usage_of
 from gateway.chat import Chat
 from gateway.types import Usage
@@ -64,7 +64,6 @@ class _Answer(Struct):
 
 
 _answer = msgspec.json.Decoder(_Answer)
-_any = msgspec.json.Decoder()
 
 
 def read_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
@@ -75,7 +74,7 @@ def read_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
     """
     try:
         answer = _answer.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return _repaired(body, chat, stamp)
     usage = usage_of(answer.usage)
     if not is_openai_usage(answer.usage, usage) or not _finishes_right(answer, is_forced(chat)):
@@ -95,8 +94,8 @@ def _finishes_right(answer: _Answer, forced: bool) -> bool:
 
 def _repaired(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
     try:
-        answer = _any.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        answer = decode(body)
+    except msgspec.DecodeError:
         raise unreadable() from None
     if not isinstance(answer, dict):
         raise unreadable()

@@ -17,15 +17,16 @@ from adapters.base import ChatStream, Stamp
 from adapters.events import DONE, cut_short, openai_usage, unreadable, utf8_size
 from adapters.failures import failure, read_problem
 from adapters.framing import FramingError, SseSplitter, parse_events
-from adapters.repair import SERVICE_TIERS, ChoiceState
+from adapters.repair import SERVICE_TIERS, ChoiceState, decode
 from adapters.usage import is_openai_usage, read_usage, repaired_usage, usage_of
 from gateway.chat import Chat
 from gateway.errors import UpstreamError
 from gateway.types import Usage
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+MAX_CHOICES = 128
+"""OpenAI's limit of `n`."""
 _TEXT_KEYS = ("content", "reasoning_content", "refusal")
 _CHUNK = "chat.completion.chunk"
 _NOT_HELD = frozenset(
@@ -170,8 +171,8 @@ class OpenAiStream(ChatStream):
             self.finished = True
             return b""
         try:
-            chunk = _decode(payload)
-        except (msgspec.DecodeError, RecursionError):
+            chunk = decode(payload)
+        except msgspec.DecodeError:
             chunk = None
         if not isinstance(chunk, dict):
             self.failure = unreadable() if block else cut_short()
@@ -218,9 +219,11 @@ class OpenAiStream(ChatStream):
     def _choice(self, at: int, choice: dict[str, Any]) -> tuple[bool, bool]:
         """Whether the choice says anything, and whether it had to be changed."""
         index = choice.get("index")
-        changed = not isinstance(index, int)
-        if not isinstance(index, int):
+        changed = type(index) is not int
+        if type(index) is not int:
             index = choice["index"] = at
+        if not 0 <= index < MAX_CHOICES:
+            raise unreadable()
         state = self._choices.get(index)
         if state is None:
             state = self._choices[index] = ChoiceState(self._stamp.id, forced=self._forced)
@@ -231,7 +234,9 @@ class OpenAiStream(ChatStream):
             if isinstance(text := delta.get(key), str):
                 self.output_bytes += utf8_size(text)
         for call in delta.get("tool_calls") or ():
-            self.output_bytes += utf8_size((call.get("function") or {}).get("arguments") or "")
+            function = call.get("function")
+            if isinstance(function, dict):
+                self.output_bytes += utf8_size(function.get("arguments") or "")
         return not over or any(value for value in delta.values()), changed
 
     def _identify(self, chunk: dict[str, Any]) -> bool:

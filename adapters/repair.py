@@ -5,12 +5,15 @@ Everything here changes decoded JSON in place and tells whether it had to, so th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from gateway.errors import Kind, UpstreamError
+
+_decode = msgspec.json.Decoder().decode
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
@@ -65,6 +68,28 @@ def _of_parts(parts: list[Any]) -> tuple[str, str]:
     return "".join(text), "".join(thought)
 
 
+_SURROGATES = re.compile(
+    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+
+
+def decode(data: bytes) -> Any:
+    """JSON decoded. Half of a surrogate pair, as some servers cut an emoji between two deltas, is read as U+FFFD.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON.
+    """
+    try:
+        return _decode(data)
+    except msgspec.DecodeError:
+        whole = _SURROGATES.sub(lambda hit: hit[1] or b"\\ufffd", data) if b"\\u" in data else data
+        if whole == data:
+            raise
+        return _decode(whole)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
+
+
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -106,8 +131,7 @@ def repair_calls(calls: list[Any], answer_id: str) -> bool:
     changed = False
     taken: set[str] = set()
     for at, call in enumerate(calls):
-        if not isinstance(call, dict):
-            raise UpstreamError(Kind.BROKEN, "The provider sent a tool call that cannot be read.", billed=True)
+        _check_call(call)
         if "index" in call:
             del call["index"]
             changed = True
@@ -118,6 +142,12 @@ def repair_calls(calls: list[Any], answer_id: str) -> bool:
         taken.add(call_id)
         changed |= repair_function(call)
     return changed
+
+
+def _check_call(call: object) -> None:
+    """Refuses what is no tool call, so that nothing after has to doubt it."""
+    if not isinstance(call, dict) or not isinstance(call.get("function") or {}, dict):
+        raise UpstreamError(Kind.BROKEN, "The provider sent a tool call that cannot be read.", billed=True)
 
 
 def repair_function(call: dict[str, Any]) -> bool:
@@ -227,16 +257,14 @@ class ChoiceState:
             return True
         changed = False
         for call in calls:
-            if not isinstance(call, dict):
-                raise UpstreamError(Kind.BROKEN, "The provider sent a tool call that cannot be read.", billed=True)
+            _check_call(call)
             changed |= self._repair_call_delta(call)
         return changed
 
     def _repair_call_delta(self, call: dict[str, Any]) -> bool:
         """Numbers a call's delta by our own count, and has id, type and name in its first delta only."""
         told_index, told_id = call.get("index"), call.get("id")
-        raw_function = call.get("function")
-        function: dict[str, Any] = raw_function if isinstance(raw_function, dict) else {}
+        function: dict[str, Any] = call.get("function") or {}
         at = self._position(told_index, told_id, function.get("name"))
         if at is None:
             changed = self._begin(call, told_index, told_id)
