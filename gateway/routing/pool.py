@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway.types import Candidate, Deployment, Drop, Facts, Needs, Options, Price, Tier
 from policies.base import Context
@@ -34,9 +34,10 @@ class Pool:
 
     def __init__(self, tier: Tier, mask: int, now: float) -> None:
         context = Context(Needs(mask, 0, 0, None), Options(), Facts(now), tier)
-        candidates, dropped = _select(tier.deployments, context)
-        if not candidates and tier.fallback and all(drop.rule == InUse.name for drop in dropped):
-            candidates, also_dropped = _select(tier.fallback, context)
+        listed = dict.fromkeys(tier.deployments)
+        candidates, dropped = _select(listed, context)
+        if not candidates and all(drop.rule == InUse.name for drop in dropped):
+            candidates, also_dropped = _select([d for d in tier.fallback if d not in listed], context)
             dropped = [*dropped, *also_dropped]
         self.tier = tier
         self.deployments: tuple[tuple[Deployment, Price | None], ...] = tuple(
@@ -66,7 +67,7 @@ class Pool:
         return found
 
 
-def _select(deployments: Sequence[Deployment], context: Context) -> tuple[Sequence[Candidate], list[Drop]]:
+def _select(deployments: Iterable[Deployment], context: Context) -> tuple[Sequence[Candidate], list[Drop]]:
     now = context.facts.now
     candidates: Sequence[Candidate] = [Candidate(d, d.price_at(now), None) for d in deployments]
     dropped: list[Drop] = []

@@ -9,7 +9,6 @@ from typing import Any
 from gateway.errors import CallerError, GatewayError, Kind, RoutingError
 from gateway.routing.trail import Trail
 from gateway.types import Drop, Facts, Needs, capabilities_of
-from policies.access import Allowed
 from policies.health import Healthy
 from policies.status import InUse
 
@@ -28,7 +27,7 @@ def refusal(alias: str, mask: int, needs: Needs, facts: Facts, reroute: Reroute)
     (403); a usable provider, the operators' (503, do not come back); else no model can do what is asked (400).
     """
     _, trail = reroute(facts)
-    drops = [drop for drop in trail.dropped if drop.rule != Allowed.name]
+    drops = [drop for drop in trail.dropped if _may_know(drop, facts)]
     if facts.health and reroute(replace(facts, health={}))[0]:
         return RoutingError(
             Kind.NONE_HEALTHY,
@@ -56,6 +55,13 @@ def refusal(alias: str, mask: int, needs: Needs, facts: Facts, reroute: Reroute)
         param="model",
         details={"needs": list(capabilities_of(mask)), **_details(drops)},
     )
+
+
+def _may_know(drop: Drop, facts: Facts) -> bool:
+    """Whether the caller may hear of this deployment: one whose model its key is not allowed is kept from it."""
+    allowed = facts.allowed_models
+    model = drop.deployment.partition("/")[2].partition("#")[0]
+    return allowed is None or model in allowed or drop.deployment in allowed
 
 
 def _soonest(drops: Sequence[Drop], facts: Facts) -> float:

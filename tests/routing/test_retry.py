@@ -1,0 +1,86 @@
+"""The retry budget and delays."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import Kind, UpstreamError
+from gateway.routing.retry import RetryBudget, delay_s, should_retry
+
+
+class Clock:
+    """Monotonic seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def withdrawn(budget: RetryBudget, most: int = 100_000) -> int:
+    """How many retries can be had at once."""
+    count = 0
+    while count < most and budget.withdraw():
+        count += 1
+    return count
+
+
+def test_an_outage_is_not_multiplied() -> None:
+    """D26: 200 requests a second for 30 seconds, each failing: at most 20 % retries and 10 a second."""
+    clock = Clock()
+    budget = RetryBudget(clock)
+    retries = 0
+    for _ in range(30 * 200):
+        budget.deposit()
+        retries += withdrawn(budget, 2)
+        clock.now += 1 / 200
+    assert 1_400 <= retries <= 0.2 * 6_000 + 300
+
+
+def test_a_quiet_gateway_can_retry_at_once() -> None:
+    """A second's worth is there from the start, and again after a second."""
+    clock = Clock()
+    budget = RetryBudget(clock)
+    assert withdrawn(budget) == 10
+    clock.now += 2
+    assert withdrawn(budget) == 10
+
+
+def test_unspent_retries_are_lost() -> None:
+    """What a busy hour earned does not pay for a later outage."""
+    clock = Clock()
+    budget = RetryBudget(clock)
+    for _ in range(1000):
+        budget.deposit()
+    assert withdrawn(budget, 1) == 1
+    clock.now += 3600
+    assert withdrawn(budget) == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "failures", "left_s", "expected"),
+    [
+        (Kind.BROKEN, 1, None, True),
+        (Kind.BROKEN, 2, 0.1, True),
+        (Kind.BROKEN, 3, None, False),
+        (Kind.BROKEN, 1, 0.0, False),
+        (Kind.RATE_LIMITED, 1, None, True),
+        (Kind.REJECTED, 1, None, False),
+        (Kind.CONTENT_FILTERED, 1, None, False),
+    ],
+)
+def test_only_failures_of_the_provider_are_retried(
+    kind: Kind, failures: int, left_s: float | None, expected: bool
+) -> None:
+    """While attempts and time are left."""
+    assert should_retry(UpstreamError(kind, "it failed"), failures, 2, left_s) is expected
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "expected"),
+    [(1, 0.0, 0.0), (1, 1.0, 0.25), (2, 1.0, 0.5), (3, 0.5, 0.5), (5, 1.0, 4.0), (100, 1.0, 4.0)],
+)
+def test_delays_grow_and_are_spread_over_their_whole_length(failures: int, chance: float, expected: float) -> None:
+    """Full jitter up to a quarter of a second, doubled each time, at most four."""
+    assert delay_s(failures, chance) == expected
