@@ -130,8 +130,6 @@ def read_request(chat: Chat) -> Request:
         text, _, path = str(error).partition(" - at `")
         param = path.rstrip("`").removeprefix("$.").replace("[...]", "") or None
         raise bad_request(f"Invalid value for '{param}': {text}." if param else f"{text}.", param) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise bad_request(f"The request cannot be read: {error}") from None
 
 
 def refuse(chat: Chat, reasons: Mapping[str, str], who: str) -> None:

@@ -464,10 +464,3 @@ def test_fields_that_would_change_the_answer_are_refused_by_name(fields: dict[st
 def test_misshapen_messages_are_refused_by_place(message: dict[str, Any], param: str) -> None:
     """The error says where in the request it is."""
     assert refusal(HELLO, message).param == param
-
-
-def test_text_that_is_no_unicode_is_refused() -> None:
-    """A lone surrogate cannot be said in UTF-8."""
-    chat = parse_chat(b'{"model":"m","messages":[{"role":"user","content":"\\ud800"}]}')
-    with pytest.raises(CallerError):
-        ADAPTERS["anthropic"].request(chat, deployment_of(ADAPTERS["anthropic"]))
