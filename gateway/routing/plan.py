@@ -190,21 +190,6 @@ class Planner:
         return refusal(alias, needs.mask | options.require, needs, facts, reroute)
 
 
-class Planners:
-    """The planner of the catalog version in force; a new version gets a new one."""
-
-    __slots__ = ("_latest",)
-
-    def __init__(self) -> None:
-        self._latest: Planner | None = None
-
-    def of(self, snapshot: Snapshot) -> Planner:
-        """The planner over this version."""
-        if self._latest is None or self._latest.snapshot is not snapshot:
-            self._latest = Planner(snapshot)
-        return self._latest
-
-
 def _with_healthy(chain: Sequence[Policy]) -> tuple[Policy, ...]:
     """The chain with `healthy` before it, unless it names a place for it."""
     return tuple(chain) if any(policy.name == Healthy.name for policy in chain) else (_HEALTHY, *chain)

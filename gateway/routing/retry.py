@@ -1,10 +1,8 @@
-"""Whether, and when, to try again: retries are paid from a budget, so that they cannot multiply an outage."""
+"""When to try again: retries are paid from a budget, so that they cannot multiply an outage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from gateway.errors import UpstreamError
 
 SHARE = 0.2
 """Retries earned by each request."""
@@ -52,11 +50,6 @@ class RetryBudget:
             self._filled_at = now
             self._earned *= max(0.0, 1 - passed_s / LIFETIME_S)
             self._tokens = min(self._tokens + PER_SECOND * passed_s, PER_SECOND + self._earned)
-
-
-def should_retry(error: UpstreamError, failures: int, most_failures: int, left_s: float | None) -> bool:
-    """Whether another attempt may follow the `failures`-th failure, `left_s` seconds before the deadline, if any."""
-    return error.try_next and failures <= most_failures and (left_s is None or left_s > 0)
 
 
 def delay_s(failures: int, chance: float) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import CallerError, GatewayError, Kind, RoutingError
-from gateway.routing.plan import Planner, Planners
+from gateway.routing.plan import Planner
 from gateway.types import (
     Candidate,
     Capability,
@@ -312,13 +312,6 @@ def test_a_plugin_that_forgets_reasons_is_named() -> None:
     made = plan(Tier("fast", (CHEAP, MIDDLE), (Forgetful(),)), explain=True)
     (drop,) = made.dropped
     assert (drop.deployment, drop.rule, drop.reason) == (CHEAP.name, "forgetful", "dropped without a reason")
-
-
-def test_each_catalog_version_has_its_own_planner() -> None:
-    """The same one as long as the version is in force."""
-    planners, first, second = Planners(), snapshot(FAST), snapshot(FAST)
-    assert planners.of(first) is planners.of(first)
-    assert planners.of(second).snapshot is second
 
 
 # --------------------------------------------------------------------------------------------------------- properties

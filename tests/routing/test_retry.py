@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.errors import Kind, UpstreamError
-from gateway.routing.retry import RetryBudget, delay_s, should_retry
+from gateway.routing.retry import RetryBudget, delay_s
 
 
 class Clock:
@@ -56,25 +55,6 @@ def test_unspent_retries_are_lost() -> None:
     assert withdrawn(budget, 1) == 1
     clock.now += 3600
     assert withdrawn(budget) == 10
-
-
-@pytest.mark.parametrize(
-    ("kind", "failures", "left_s", "expected"),
-    [
-        (Kind.BROKEN, 1, None, True),
-        (Kind.BROKEN, 2, 0.1, True),
-        (Kind.BROKEN, 3, None, False),
-        (Kind.BROKEN, 1, 0.0, False),
-        (Kind.RATE_LIMITED, 1, None, True),
-        (Kind.REJECTED, 1, None, False),
-        (Kind.CONTENT_FILTERED, 1, None, False),
-    ],
-)
-def test_only_failures_of_the_provider_are_retried(
-    kind: Kind, failures: int, left_s: float | None, expected: bool
-) -> None:
-    """While attempts and time are left."""
-    assert should_retry(UpstreamError(kind, "it failed"), failures, 2, left_s) is expected
 
 
 @pytest.mark.parametrize(
