@@ -26,7 +26,7 @@ class Conformance:
     def chat(self, body: Any, request: dict[str, Any] | None = None) -> None:
         self._check("check_chat", body, request)
 
-    def stream(self, raw: bytes, request: dict[str, Any] | None = None) -> None:
+    def stream(self, raw: bytes | list[Any], request: dict[str, Any] | None = None) -> None:
         self._check("check_stream", raw, request or {"stream_options": None})
 
     def models(self, body: Any) -> None:

@@ -1,0 +1,89 @@
+"""One gateway process and one fake provider for all live tests; each test gets providers of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from fake_catalog import catalog_for
+from fakes import FakeProvider
+from running import APP_KEY, RunningGateway, free_port, running_gateway
+from scenes import Scene
+
+PATIENT, IMPATIENT = 150, 20
+"""How many scenes there are of each sort; a test takes a fresh one, so that no breaker remembers another test."""
+
+
+@pytest.fixture(scope="session")
+def fake() -> Iterator[FakeProvider]:
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """The gateway that most live tests share. `dead` is a tier whose first provider cannot be reached."""
+    folder: Path = tmp_path_factory.mktemp("gateway")
+    tiers = {f"t{n}": [f"a{n}", f"b{n}"] for n in range(PATIENT)}
+    tiers |= {f"i{n}": [f"c{n}", f"d{n}"] for n in range(IMPATIENT)}
+    tiers |= {"dead": ["nobody", "somebody"], "claude": ["claude"], "gemini": ["gemini"], "sandbox": ["sandbox"]}
+    hurry = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.6}}
+    catalog = catalog_for(
+        fake,
+        folder / "catalog.yaml",
+        tiers,
+        providers={
+            **{f"c{n}": hurry for n in range(IMPATIENT)},
+            "nobody": {"base_url": f"http://127.0.0.1:{free_port()}/v1"},
+            "claude": {"adapter": "anthropic", "api_key": "env:UPSTREAM_KEY"},
+            "gemini": {"adapter": "gemini", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/gemini/v1beta"},
+            "sandbox": {"adapter": "sandbox", "base_url": None, "allow_private": None},
+        },
+        models={"sandbox": {"deployments": [{"provider": "sandbox", "id": "sandbox-small"}]}},
+        aliases={"gpt-4o": "sandbox"},
+        presets={"precise": {"temperature": 0.0}},
+    )
+    env = {"UPSTREAM_KEY": "upstream-key-0123456789", "TIERGATE_MAX_BODY_MB": "1"}
+    with running_gateway(folder, catalog=catalog, env=env) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scene_numbers() -> Iterator[int]:
+    return itertools.count()
+
+
+@pytest.fixture(scope="session")
+def impatient_numbers() -> Iterator[int]:
+    return itertools.count()
+
+
+@pytest.fixture
+def scene(fake: FakeProvider, scene_numbers: Iterator[int]) -> Scene:
+    number = next(scene_numbers)
+    assert number < PATIENT, "raise PATIENT"
+    return Scene(f"t{number}", f"a{number}", f"b{number}", fake)
+
+
+@pytest.fixture
+def impatient_scene(fake: FakeProvider, impatient_numbers: Iterator[int]) -> Scene:
+    """Its first provider must begin within 0.4 s and never pause for longer than 0.6 s."""
+    number = next(impatient_numbers)
+    assert number < IMPATIENT, "raise IMPATIENT"
+    return Scene(f"i{number}", f"c{number}", f"d{number}", fake)
+
+
+@pytest.fixture(scope="session")
+def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
+    """OpenAI's SDK, unchanged but for its address; it never retries."""
+    with openai.OpenAI(base_url=gateway.base_url, api_key=APP_KEY, max_retries=0, timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+async def async_client(gateway: RunningGateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=APP_KEY, max_retries=0, timeout=20) as made:
+        yield made
