@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from made_catalogs import CHAT, NOW, candidate, context, deployment, needs, price
 
 from gateway.types import Capability, Deployment, Health, Options, mask_of
 from policies.access import Allowed
@@ -15,7 +16,6 @@ from policies.health import Healthy
 from policies.price import MaxCost, PriceKnown
 from policies.region import Region
 from policies.status import InUse
-from tests.catalogs import CHAT, NOW, candidate, context, deployment, needs, price
 
 ONE_CENT = 10_000_000
 

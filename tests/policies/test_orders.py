@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_catalogs import NOW, candidate, context, deployment, needs, price, tier
 
 from gateway.ledger.cost import cost_nano
 from gateway.types import Cliff, Deployment, OffPeak, Price, Rates, Stats, Usage
 from policies import compile_chain
 from policies.cost import charge
 from policies.rules import expected_output_tokens
-from tests.catalogs import NOW, candidate, context, deployment, needs, price, tier
 
 
 def order(item: Any, *deployments: Deployment, **facts: Any) -> list[str]:

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_catalogs import NOW, deployment, needs, price, snapshot, tier
 
 from gateway.routing import decision
 from gateway.routing.plan import Planner
 from gateway.types import Capability, Facts, Health, Options, Override, Stats
-from tests.catalogs import NOW, deployment, needs, price, snapshot, tier
 
 CHEAP = deployment("groq/small", price(0.1, 0.2))
 DEAR = deployment("anthropic/large", price(5, 25))

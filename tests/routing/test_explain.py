@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+from made_catalogs import NOW, deployment, needs, price, snapshot, tier
 
 from gateway.routing.explain import MOST_HEADER_BYTES, explain, explain_header
 from gateway.routing.plan import Planner
 from gateway.types import Facts, Health, Options, Plan
-from tests.catalogs import NOW, deployment, needs, price, snapshot, tier
 
 
 def planned(count: int = 2, unhealthy: str = "p/m0") -> Plan:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import pytest
+from clocks import SetClock
 
 from gateway.routing.health import Breakers, Permit, Standing, Transition
 from gateway.types import Health
@@ -19,12 +20,9 @@ class Bench:
     """Breakers with a set clock, no jitter and a record of their transitions."""
 
     def __init__(self, chance: float = 0.5) -> None:
-        self.now = 1000.0
-        self.chance = chance
+        self.clock = SetClock(1000.0)
         self.transitions: list[Transition] = []
-        self.breakers = Breakers(
-            lambda: self.now, lambda: WALL + self.now, lambda: self.chance, [self.transitions.append]
-        )
+        self.breakers = Breakers(self.clock, lambda: WALL + self.clock(), lambda: chance, [self.transitions.append])
 
     def admit(self, name: str = NAME, concurrency: int | None = None) -> Permit | None:
         return self.breakers.admit(name, concurrency)
@@ -87,7 +85,7 @@ def test_the_window_forgets(bench: Bench) -> None:
     for _ in range(9):
         bench.calls("success", 1)
         bench.calls("failure", 1)
-    bench.now += 31
+    bench.clock.advance(31)
     bench.calls("success", 1)
     assert bench.calls("failure", 2) == 2
     assert bench.against() is None
@@ -96,7 +94,7 @@ def test_the_window_forgets(bench: Bench) -> None:
 def test_three_trials_at_a_time_while_half_open(bench: Bench) -> None:
     """D33: of fifty calls at once at a half-open breaker, three reach the provider."""
     bench.calls("failure", 5)
-    bench.now += 5
+    bench.clock.advance(5)
     assert bench.against() is None  # so that a plan may choose it
     permits = [permit for _ in range(50) if (permit := bench.admit()) is not None]
     assert len(permits) == 3
@@ -110,7 +108,7 @@ def test_three_trials_at_a_time_while_half_open(bench: Bench) -> None:
 def test_two_good_trials_close_it(bench: Bench) -> None:
     """One is not enough."""
     bench.calls("failure", 5)
-    bench.now += 5
+    bench.clock.advance(5)
     bench.permit().settle("success")
     assert bench.breakers.standings()[NAME].breaker == "half_open"
     bench.permit().settle("success")
@@ -129,9 +127,9 @@ def test_each_failed_trial_doubles_the_time(bench: Bench) -> None:
         assert opened.new == "open"
         assert opened.for_s is not None
         times.append(opened.for_s)
-        bench.now += opened.for_s - 0.001
+        bench.clock.advance(opened.for_s - 0.001)
         assert bench.admit() is None
-        bench.now += 0.002
+        bench.clock.advance(0.002)
         assert bench.calls("failure", 10) == 1
     assert times == pytest.approx([5, 10, 20, 40, 60, 60])
 
@@ -147,9 +145,9 @@ def test_jitter_spreads_the_time_by_a_fifth(chance: float, for_s: float) -> None
 def test_after_closing_the_time_starts_small_again(bench: Bench) -> None:
     """A recovery forgets how often it opened before."""
     bench.calls("failure", 5)
-    bench.now += 5
+    bench.clock.advance(5)
     bench.calls("failure", 1)
-    bench.now += 10
+    bench.clock.advance(10)
     bench.calls("success", 2)
     bench.calls("failure", 5)
     assert bench.transitions[-1].for_s == pytest.approx(5)
@@ -188,7 +186,7 @@ def test_verdicts_from_before_a_change_do_not_count(bench: Bench) -> None:
     for permit in old[:4]:
         permit.settle("success")
     assert bench.against() is not None
-    bench.now += 5
+    bench.clock.advance(5)
     trial = bench.permit()
     for permit in old[4:8]:
         permit.settle("failure")
@@ -204,12 +202,12 @@ def test_a_rate_limit_rests_the_deployment_and_no_other(bench: Bench) -> None:
     """D27: no call for as long as Retry-After said; the breaker stays closed and others serve."""
     bench.permit().settle("neutral")
     bench.breakers.rest(NAME, 3.0)
-    bench.now += 2.999
+    bench.clock.advance(2.999)
     assert bench.admit() is None
     assert bench.against() == Health("resting", WALL + 1003.0, "rate limited")
     assert bench.admit(OTHER) is not None
     assert bench.breakers.standings()[NAME].breaker == "closed"
-    bench.now += 0.002
+    bench.clock.advance(0.002)
     assert bench.against() is None
     assert bench.admit() is not None
 
@@ -221,9 +219,9 @@ def test_a_rate_limit_rests_the_deployment_and_no_other(bench: Bench) -> None:
 def test_odd_retry_after_values_are_clamped(bench: Bench, seconds: float | None, rests_s: float) -> None:
     """D28: whatever the header said, the rest is within two minutes."""
     bench.breakers.rest(NAME, seconds)
-    bench.now += rests_s - 0.001
+    bench.clock.advance(rests_s - 0.001)
     assert (bench.admit() is None) is (rests_s > 0)
-    bench.now += 0.002
+    bench.clock.advance(0.002)
     assert bench.admit() is not None
 
 
@@ -231,7 +229,7 @@ def test_a_shorter_rest_does_not_cut_a_longer_one(bench: Bench) -> None:
     """Many answers come back at once; the longest holds, and is told once."""
     bench.breakers.rest(NAME, 30)
     bench.breakers.rest(NAME, 3)
-    bench.now += 29
+    bench.clock.advance(29)
     assert bench.admit() is None
     assert bench.moves() == ["closed>resting"]
 
@@ -242,12 +240,12 @@ def test_a_spent_quota_rests_all_of_the_credential(bench: Bench) -> None:
     bench.calls("success", 1, OTHER)
     bench.breakers.rest_credential("openai", 1)
     bench.breakers.rest_credential("openai", 1)
-    bench.now += 299
+    bench.clock.advance(299)
     assert bench.admit() is None
     assert bench.admit("openai/gpt-5") is None
     assert bench.admit(OTHER) is not None
     assert [t.deployment for t in bench.transitions].count(NAME) == 1
-    bench.now += 2
+    bench.clock.advance(2)
     assert bench.admit() is not None
     assert bench.admit("openai/gpt-5") is not None
 
@@ -275,7 +273,7 @@ def test_a_full_deployment_admits_no_more(bench: Bench) -> None:
 def test_a_refusal_for_room_takes_no_trial(bench: Bench) -> None:
     """A half-open breaker keeps its trials for calls that are made."""
     bench.calls("failure", 5)
-    bench.now += 5
+    bench.clock.advance(5)
     first = bench.admit(concurrency=1)
     assert first is not None
     for _ in range(5):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_catalogs import CHAT, NOW, deployment, needs, price, snapshot, tier
 
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import CallerError, GatewayError, Kind, RoutingError
@@ -29,7 +30,6 @@ from gateway.types import (
 from policies import compile_chain
 from policies.base import Context, Decision
 from policies.capability import offered
-from tests.catalogs import CHAT, NOW, deployment, needs, price, snapshot, tier
 
 C = Capability
 CHEAP = deployment("groq/small", price(0.1, 0.2))

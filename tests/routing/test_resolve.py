@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from made_catalogs import NOW, deployment, snapshot, tier
 
 from gateway.errors import CallerError, Kind
 from gateway.routing.resolve import resolve
 from gateway.types import Options
-from tests.catalogs import NOW, deployment, snapshot, tier
 
 CATALOG = snapshot(
     tier(

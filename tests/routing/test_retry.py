@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from clocks import SetClock
 
 from gateway.routing.retry import RetryBudget, delay_s
-
-
-class Clock:
-    """Monotonic seconds, set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def withdrawn(budget: RetryBudget, most: int = 100_000) -> int:
@@ -27,33 +18,33 @@ def withdrawn(budget: RetryBudget, most: int = 100_000) -> int:
 
 def test_an_outage_is_not_multiplied() -> None:
     """D26: 200 requests a second for 30 seconds, each failing: at most 20 % retries and 10 a second."""
-    clock = Clock()
+    clock = SetClock(50.0)
     budget = RetryBudget(clock)
     retries = 0
     for _ in range(30 * 200):
         budget.deposit()
         retries += withdrawn(budget, 2)
-        clock.now += 1 / 200
+        clock.advance(1 / 200)
     assert 1_400 <= retries <= 0.2 * 6_000 + 300
 
 
 def test_a_quiet_gateway_can_retry_at_once() -> None:
     """A second's worth is there from the start, and again after a second."""
-    clock = Clock()
+    clock = SetClock(50.0)
     budget = RetryBudget(clock)
     assert withdrawn(budget) == 10
-    clock.now += 2
+    clock.advance(2)
     assert withdrawn(budget) == 10
 
 
 def test_unspent_retries_are_lost() -> None:
     """What a busy hour earned does not pay for a later outage."""
-    clock = Clock()
+    clock = SetClock(50.0)
     budget = RetryBudget(clock)
     for _ in range(1000):
         budget.deposit()
     assert withdrawn(budget, 1) == 1
-    clock.now += 3600
+    clock.advance(3600)
     assert withdrawn(budget) == 10
 
 

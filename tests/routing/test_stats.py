@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from clocks import SetClock
 
 from gateway.routing.stats import FORGOTTEN_AFTER_S, Statistics
 
 
-class Clock:
-    """Monotonic seconds, set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_the_first_observations_are_averaged_plainly() -> None:
     """The mean of a few is their mean."""
-    statistics = Statistics(Clock())
+    statistics = Statistics(SetClock(50.0))
     for ttft_ms in (100, 200, 300):
         statistics.observe("p/m", ttft_ms=ttft_ms, tokens_per_s=50, output_tokens=10)
     seen = statistics.view()["p/m"]
@@ -28,7 +19,7 @@ def test_the_first_observations_are_averaged_plainly() -> None:
 
 def test_later_ones_count_a_tenth() -> None:
     """A change shows after some observations, not after one."""
-    statistics = Statistics(Clock())
+    statistics = Statistics(SetClock(50.0))
     for _ in range(50):
         statistics.observe("p/m", ttft_ms=100)
     statistics.observe("p/m", ttft_ms=200)
@@ -37,7 +28,7 @@ def test_later_ones_count_a_tenth() -> None:
 
 def test_the_error_rate_counts_successes_and_failures() -> None:
     """It rises with failures and falls with successes."""
-    statistics = Statistics(Clock())
+    statistics = Statistics(SetClock(50.0))
     for failed in (False, True, False, True):
         statistics.observe("p/m", failed=failed)
     assert statistics.view()["p/m"].error_rate == pytest.approx(0.5)
@@ -45,7 +36,7 @@ def test_the_error_rate_counts_successes_and_failures() -> None:
 
 def test_what_was_not_measured_changes_nothing() -> None:
     """A failure has no speed."""
-    statistics = Statistics(Clock())
+    statistics = Statistics(SetClock(50.0))
     statistics.observe("p/m", ttft_ms=100, tokens_per_s=50, output_tokens=10)
     statistics.observe("p/m", failed=True)
     seen = statistics.view()["p/m"]
@@ -54,7 +45,7 @@ def test_what_was_not_measured_changes_nothing() -> None:
 
 def test_a_first_measurement_counts_whole_however_late() -> None:
     """Failures before it do not pull it towards zero."""
-    statistics = Statistics(Clock())
+    statistics = Statistics(SetClock(50.0))
     for _ in range(20):
         statistics.observe("p/m", failed=True)
     statistics.observe("p/m", ttft_ms=100)
@@ -63,17 +54,17 @@ def test_a_first_measurement_counts_whole_however_late() -> None:
 
 def test_deployments_are_kept_apart() -> None:
     """One that was never observed is not in the view."""
-    statistics = Statistics(Clock())
+    statistics = Statistics(SetClock(50.0))
     statistics.observe("p/a", ttft_ms=1)
     assert set(statistics.view()) == {"p/a"}
 
 
 def test_what_nobody_called_for_long_is_forgotten() -> None:
     """It counts as unmeasured, and is tried again."""
-    clock = Clock()
+    clock = SetClock(50.0)
     statistics = Statistics(clock)
     statistics.observe("p/quiet", ttft_ms=9000)
-    clock.now += FORGOTTEN_AFTER_S / 2
+    clock.advance(FORGOTTEN_AFTER_S / 2)
     statistics.observe("p/busy", ttft_ms=1)
-    clock.now += FORGOTTEN_AFTER_S / 2
+    clock.advance(FORGOTTEN_AFTER_S / 2)
     assert set(statistics.view()) == {"p/busy"}
