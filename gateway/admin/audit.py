@@ -24,7 +24,7 @@ _START = ""
 _PAGE = 500
 _TRIES = 50
 
-_log = get_logger(__name__)
+_log = get_logger("audit")
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):

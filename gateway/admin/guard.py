@@ -21,41 +21,49 @@ from gateway.log import get_logger
 _LARGEST_BODY = 1024 * 1024
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
-_log = get_logger(__name__)
+_log = get_logger("admin")
 
 
 class Guarded:
     """The operations of one path as an ASGI application."""
 
-    def __init__(self, desk: Desk, operations: Mapping[str, Operation[Any, Any]]) -> None:
+    def __init__(self, operations: Mapping[str, Operation[Any, Any]]) -> None:
         """`operations` by method."""
-        self._desk = desk
         self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = self._desk.new_request_id()
+        desk: Desk = scope["app"].state.desk
+        request_id = desk.new_request_id()
         try:
-            answer = await self._serve(scope, receive, request_id)
+            answer = await self._serve(desk, scope, receive, request_id)
+            first = answer.body if isinstance(answer.body, bytes) else await anext(answer.body)
         except CallerLeft:
             return
         except Exception as error:
             await send_error(send, _as_gateway_error(error, request_id), request_id, list(_HEADERS))
             return
-        length = (b"content-length", b"%d" % len(answer.body))
-        lines = [(b"content-type", answer.media_type), length, *_HEADERS, *id_headers(request_id), *answer.headers]
+        lines = [(b"content-type", answer.media_type), *_HEADERS, *id_headers(request_id), *answer.headers]
+        if isinstance(answer.body, bytes):
+            lines.append((b"content-length", b"%d" % len(first)))
+            await send({"type": "http.response.start", "status": answer.status, "headers": lines})
+            await send({"type": "http.response.body", "body": first})
+            return
         await send({"type": "http.response.start", "status": answer.status, "headers": lines})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for piece in answer.body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
-    async def _serve(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+    async def _serve(self, desk: Desk, scope: Scope, receive: Receive, request_id: str) -> Reply:
         address = client_address(scope)
-        caller = await self._desk.callers.identify(credential(scope["headers"]), address)
+        caller = await desk.callers.identify(credential(scope["headers"]), address)
         operation = self._operations.get(scope["method"])
         if operation is None:
             raise self._nothing_here(scope["method"])
         caller.require(operation.permission)
         text = await read_body(dict(scope["headers"]), receive, _LARGEST_BODY)
         call = Call(
-            desk=self._desk,
+            desk=desk,
             caller=caller,
             body=read(operation.body, text or b"{}"),
             query=read_query(operation.query, _parameters(scope["query_string"])),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -43,7 +43,8 @@ class Call(Generic[B, Q]):
 class Reply:
     """What an operation answers."""
 
-    body: bytes
+    body: bytes | AsyncIterator[bytes]
+    """Whole, or in pieces."""
     status: int = 200
     media_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[B, Q]):
-    """A row of the table in `api.py`."""
+    """A row of the table in `routes.py`."""
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str

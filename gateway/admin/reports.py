@@ -1,0 +1,106 @@
+"""Cost and usage: reports as JSON or CSV, and single ledger entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+from pydantic import Field
+
+from gateway.admin.bodies import Nothing, Time
+from gateway.admin.operation import Call, Query, Reply, reply
+from gateway.admin.spreadsheet import csv_of
+from gateway.errors import bad_request
+from gateway.ledger.records import DIMENSIONS, METRICS
+from gateway.ledger.reports import PERIODS, Row, entries, entries_of, report
+
+_LONGEST = timedelta(days=400)
+_BATCH = 256
+
+
+class Period(Query):
+    """A period, its end excluded."""
+
+    from_: Time | None = Field(None, alias="from", description="Its start, UTC; left out: the first of this month.")
+    to: Time | None = Field(None, description="Its end, not part of it; left out: the end of today, UTC.")
+
+    def bounds(self, now: float) -> tuple[datetime, datetime]:
+        """Start and end.
+
+        Raises:
+            CallerError: BAD_REQUEST, it is empty or longer than 400 days.
+        """
+        today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        start = self.from_ or today.replace(day=1)
+        end = self.to or today + timedelta(days=1)
+        if end <= start:
+            raise bad_request("'to' must lie after 'from': the day named by 'to' is not part of the period.", "to")
+        if end - start > _LONGEST:
+            raise bad_request("The period must not be longer than 400 days.", "from")
+        return start, end
+
+
+class ReportQuery(Period):
+    """Which report."""
+
+    by: str = Field(
+        "day",
+        description=f"Comma-separated: {', '.join((*PERIODS, *DIMENSIONS))}, tag:NAME.",
+        max_length=500,
+    )
+    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+
+
+class EntriesQuery(Period):
+    """Which entries: those of a request, or those of a period."""
+
+    request_id: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="All attempts of this request.")
+
+
+async def show_report(call: Call[Nothing, ReportQuery]) -> Reply:
+    start, end = call.query.bounds(call.desk.clock())
+    by = [name for name in call.query.by.split(",") if name]
+    try:
+        rows = await report(
+            call.desk.store, call.caller.tenant, start.timestamp(), end.timestamp(), by, now=call.desk.clock()
+        )
+    except ValueError as error:
+        raise bad_request(f"This report cannot be made: {error}.", "by") from None
+    shown = [row.as_dict(by) for row in rows]
+    total = Row((), tuple(map(sum, zip(*(row.numbers for row in rows), strict=True))) or (0,) * len(METRICS)).as_dict(
+        ()
+    )
+    if call.query.format == "json":
+        period = {"from": start.isoformat(), "to": end.isoformat()}
+        return reply({**period, "by": by, "rows": shown, "total": total})
+    name = f"report-{start:%Y%m%d}-{end:%Y%m%d}.csv".encode()
+    return Reply(
+        csv_of([*by, *total], frozenset(total), shown),
+        media_type=b"text/csv; charset=utf-8",
+        headers=[(b"content-disposition", b'attachment; filename="' + name + b'"')],
+    )
+
+
+async def list_entries(call: Call[Nothing, EntriesQuery]) -> Reply:
+    """Entries in the order they were booked, streamed, so that a period of any size needs little memory."""
+    query, desk, tenant = call.query, call.desk, call.caller.tenant
+    if query.request_id is None:
+        start, end = query.bounds(desk.clock())
+        return Reply(_array(entries(desk.store, tenant, start.timestamp(), end.timestamp())))
+    if query.from_ or query.to:
+        raise bad_request("Ask for a request_id or for a period, not for both.", "request_id")
+    return reply({"data": await entries_of(desk.store, tenant, query.request_id)})
+
+
+async def _array(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """`{"data":[...]}` in pieces."""
+    piece: list[bytes] = []
+    lead = b'{"data":['
+    async for entry in found:
+        piece.append(msgspec.json.encode(entry))
+        if len(piece) == _BATCH:
+            yield lead + b",".join(piece)
+            piece, lead = [], b","
+    yield (lead + b",".join(piece) if piece or lead != b"," else b"") + b"]}"

@@ -1,0 +1,60 @@
+"""Health, catalog reload, explanations, audit: the operations that other parts of the gateway answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import Field
+
+from gateway.admin.bodies import Input, Nothing
+from gateway.admin.operation import Call, Query, Reply, reply
+from gateway.errors import CallerError, Kind
+
+RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class ExplainPast(Query):
+    """Which request to explain."""
+
+    request_id: RequestId
+
+
+class ExplainNow(Input):
+    """A request to plan without sending it."""
+
+    request: dict[str, Any] = Field(description="A chat-completions body.")
+
+
+class AuditQuery(Query):
+    """How many entries."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
+async def health(call: Call[Nothing, Query]) -> Reply:
+    return reply(await call.desk.health())
+
+
+async def reload_catalog(call: Call[Nothing, Query]) -> Reply:
+    await call.desk.audit.append(call.caller, "catalog.reload", "catalog", request_id=call.request_id, ip=call.ip)
+    return reply(await call.desk.reload_catalog())
+
+
+async def explain_past(call: Call[Nothing, ExplainPast]) -> Reply:
+    decision = await call.desk.explain_past(call.query.request_id)
+    if decision is None:
+        raise CallerError(Kind.NOT_FOUND, "No decision is kept for this request id.")
+    return reply(decision)
+
+
+async def explain_now(call: Call[ExplainNow, Query]) -> Reply:
+    return reply(await call.desk.explain(msgspec.json.encode(call.body.request), call.caller))
+
+
+async def list_audit(call: Call[Nothing, AuditQuery]) -> Reply:
+    return reply({"data": await call.desk.audit.entries(call.caller.tenant, call.query.limit)})
+
+
+async def verify_audit(call: Call[Nothing, Query]) -> Reply:
+    return reply(msgspec.structs.asdict(await call.desk.audit.verify()))
