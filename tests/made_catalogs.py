@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.catalog.snapshot import Snapshot, Target
+from gateway.routing.plan import Planner
 from gateway.types import (
     Candidate,
     Capability,
@@ -14,6 +15,7 @@ from gateway.types import (
     Model,
     Needs,
     Options,
+    Plan,
     Price,
     Provider,
     Rates,
@@ -109,3 +111,23 @@ def candidate(made: Deployment, wanted: Needs | None = None) -> Candidate:
     row = made.price_at(NOW)
     output_tokens = (256 if wanted.output_tokens is None else wanted.output_tokens) * wanted.choices
     return Candidate(made, row, None if row is None else charge(row, wanted.input_tokens, output_tokens, NOW))
+
+
+def plan(
+    catalog: Snapshot | Tier,
+    name: str = "fast",
+    wanted: Needs | None = None,
+    options: Options | None = None,
+    explain: bool = False,
+    **facts: Any,
+) -> Plan:
+    """The plan for a name in a catalog, or in one of just this tier."""
+    catalog = snapshot(catalog) if isinstance(catalog, Tier) else catalog
+    return Planner(catalog).plan(
+        name,
+        catalog.targets[name],
+        wanted or needs(),
+        options or Options(),
+        Facts(**{"now": NOW, **facts}),
+        explain=explain,
+    )
