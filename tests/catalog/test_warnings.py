@@ -1,0 +1,79 @@
+"""What `check` and the log warn of while the document is good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.catalog.load import compile_text
+
+NOW = 1_795_219_200.0  # 2026-11-21
+
+
+def test_a_good_document_has_no_warnings(compiled) -> None:
+    """With every key at hand."""
+    assert compiled().warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "source: https://openai.example/pricing\n        checked: 2026-11-20",
+            "source: https://openai.example/pricing\n        checked: 2026-08-22",
+            "models.gpt-5-mini.prices[0].checked: was last checked on 2026-08-22, over 90 days ago; check it again",
+        ),
+        (
+            "        source: https://openai.example/pricing\n",
+            "",
+            "models.gpt-5-mini.prices[0]: names no source, so nobody can check it; add source and checked",
+        ),
+        (
+            "released: 2025-08-07",
+            "retires_on: 2026-11-21",
+            "models.gpt-5-mini.retires_on: was switched off on 2026-11-21; set status: retired (name a replacement)",
+        ),
+        (
+            "base_url: http://127.0.0.1:18000/v1, allow_private: true",
+            "base_url: http://llm.example/v1, api_key: env:OPENAI_API_KEY",
+            "providers.local.base_url: sends its key unencrypted; use https://",
+        ),
+    ],
+)
+def test_what_will_go_wrong_is_warned_of(compiled, document: str, old: str, new: str, said: str) -> None:
+    """With its line and what to do."""
+    (warning,) = compiled(document.replace(old, new, 1)).warnings
+    assert warning.startswith("catalog.yaml:")
+    assert warning.partition(": ")[2] == said
+
+
+def test_a_price_checked_90_days_ago_is_not_stale_yet(compiled, document: str) -> None:
+    """The ninetieth day still counts."""
+    assert compiled(document.replace("checked: 2026-11-20", "checked: 2026-08-23")).warnings == ()
+
+
+def test_a_tier_that_nobody_can_serve_names_the_reasons(compiled, document: str) -> None:
+    """And what becomes of its callers."""
+    text = document.replace("models: [gpt-5-mini, claude-haiku-4-5]", "models: [claude-haiku-4-5]")
+    (warning,) = compiled(text, {"OPENAI_API_KEY": "x"}).warnings
+    assert warning.endswith(
+        "tiers.fast: has no usable deployment now (anthropic: no key: set ANTHROPIC_API_KEY); every request to it fails"
+    )
+    with_stand_in = text.replace("fast: {", "fast: {fallback_models: [gpt-5-mini], ")
+    (warning,) = compiled(with_stand_in, {"OPENAI_API_KEY": "x"}).warnings
+    assert warning.endswith("answers come from openai/gpt-5-mini, local/gpt-5-mini")
+
+
+def test_a_key_file_that_everybody_can_read_is_warned_of(document: str, tmp_path: Path) -> None:
+    """Its mode and the command that mends it."""
+    path = tmp_path / "key"
+    path.write_text("sk-x")
+    text = document.replace("env:OPENAI_API_KEY", f"file:{path}").encode()
+    env = {"ANTHROPIC_API_KEY": "x"}
+    path.chmod(0o644)
+    (warning,) = compile_text(text, "c.yaml", env, NOW).warnings
+    expected = f"c.yaml:2: providers.openai.api_key: {path} can be read by every user (mode 0644); chmod 640 it"
+    assert warning == expected
+    path.chmod(0o640)
+    assert compile_text(text, "c.yaml", env, NOW).warnings == ()
