@@ -6,6 +6,7 @@ route without operations refuses everybody.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +19,7 @@ from gateway.callers.records import STORE_AWAY, Unsealed, store_away
 from gateway.errors import CallerError, CatalogError, GatewayError, Kind, bad_request
 from gateway.log import get_logger
 
+_HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]*")
 _LARGEST_BODY = 1024 * 1024
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
@@ -55,13 +57,16 @@ class Guarded:
         await send({"type": "http.response.body", "body": b""})
 
     async def _serve(self, desk: Desk, scope: Scope, receive: Receive, request_id: str) -> Reply:
+        headers = dict(scope["headers"])
+        if not _HOST.fullmatch(headers.get(b"host", b"")):
+            raise bad_request("The Host header is not a host name.", "Host")
         address = client_address(scope)
         caller = await desk.callers.identify(credential(scope["headers"]), address)
         operation = self._operations.get(scope["method"])
         if operation is None:
             raise self._nothing_here(scope["method"])
         caller.require(operation.permission)
-        text = await read_body(dict(scope["headers"]), receive, _LARGEST_BODY)
+        text = await read_body(headers, receive, _LARGEST_BODY)
         call = Call(
             desk=desk,
             caller=caller,
