@@ -39,6 +39,7 @@ class Attempt:
         "charged_tokens",
         "choices",
         "deployment",
+        "enforced",
         "envelope",
         "hold_nano",
         "in_store",
@@ -125,6 +126,7 @@ class Attempt:
         # the ledger's own
         self.state: State = "new"
         self.limits: Limits | None = None
+        self.enforced = False
         self.windows: tuple[Window, ...] = ()
         self.hold_nano = 0
         self.charged_tokens = 0

@@ -134,6 +134,7 @@ class Ledger:
         if not limits.enforced:
             self.begin(attempt)
             return self._soft_headroom(attempt, limits)
+        attempt.enforced = True
         most, least, cap = worst_case(attempt, limits)
         attempt.hold_nano = most
         attempt.sequence, attempt.segment = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
@@ -258,7 +259,6 @@ class Ledger:
         attempt.state = "ended"
         if attempt.in_store:
             self._underway.registered.pop(attempt.aid, None)
-        limited = attempt.limits is not None
         item = booking(
             attempt,
             outcome,
@@ -269,7 +269,7 @@ class Ledger:
             unpriced=unpriced,
             corrections=corrections(attempt, usage),
         )
-        self._outbox.lane(attempt.tenant).finish(item, (attempt.sequence, attempt.segment), soon=limited)
+        self._outbox.lane(attempt.tenant).finish(item, (attempt.sequence, attempt.segment), soon=attempt.enforced)
 
     def _send(self, attempt: Attempt) -> None:
         self._wal.sent(attempt.sequence, attempt.hold_nano)

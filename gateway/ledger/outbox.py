@@ -81,7 +81,7 @@ class Outbox:
                 tenant,
                 self._exchange,
                 clock=self._clock,
-                on_reply=self._take,
+                on_reply=self._take_from,
                 on_back=self._back,
                 flush_every_s=self._flush_every_s,
                 deadline_s=self._deadline_s,
@@ -95,10 +95,10 @@ class Outbox:
         Raises:
             StoreDown: perhaps some are booked; booking all of them again is safe.
         """
-        lane = self.lane(tenant)
         for start in range(0, len(bookings), MAX_ENDINGS):
             part = bookings[start : start + MAX_ENDINGS]
-            self._take(lane, await self._exchange.run(tenant, self._clock(), part, [], []), [(b, None) for b in part])
+            reply = await self._exchange.run(tenant, self._clock(), part, [], [])
+            self._take(tenant, reply, [(b, None) for b in part])
 
     def alert(self, alert: Alert) -> None:
         """Tells people; a listener that fails does not disturb the books."""
@@ -107,21 +107,24 @@ class Outbox:
         except Exception:
             log.exception("alert_listener_failed", subject=alert.subject)
 
-    def _take(self, lane: Lane, reply: Reply, endings: list[tuple[Booking, Receipt | None]]) -> None:
-        self.sample(reply.now_ms)
+    def _take_from(self, lane: Lane, reply: Reply, endings: list[tuple[Booking, Receipt | None]]) -> None:
         if reply.count <= lane.count:
             self.lost.add(lane.tenant)
         lane.count = reply.count
+        self._take(lane.tenant, reply, endings)
+
+    def _take(self, tenant: str, reply: Reply, endings: list[tuple[Booking, Receipt | None]]) -> None:
+        self.sample(reply.now_ms)
         if receipts := [receipt for _, receipt in endings if receipt is not None]:
             self._wal.settled(receipts)
         if len(self.known) > _MOST_KNOWN:
             self.known.clear()
         for counter, held, posted in reply.touched:
-            self.known[lane.tenant, counter] = (held, posted)
+            self.known[tenant, counter] = (held, posted)
         for counter, percent, posted, limit in reply.alerts:
-            self.alert(Alert(lane.tenant, "budget", counter, percent, posted, limit))
+            self.alert(Alert(tenant, "budget", counter, percent, posted, limit))
         if reply.exceptions:
-            self._except(lane.tenant, reply.exceptions, [booking for booking, _ in endings])
+            self._except(tenant, reply.exceptions, [booking for booking, _ in endings])
 
     def _except(self, tenant: str, exceptions: Iterable[tuple[int, str]], bookings: list[Any]) -> None:
         for number, verdict in exceptions:

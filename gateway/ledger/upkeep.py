@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import Awaitable, Callable
@@ -82,8 +83,10 @@ class Upkeep:
 
     async def sign_off(self) -> None:
         """Takes this process off the tenants' counts of exchanges, once nothing more will be exchanged."""
-        for tenant in self._outbox.lanes:
-            await self._store.execute_command("HDEL", tag(tenant) + "own", self._wal.directory.name)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                for tenant in self._outbox.lanes:
+                    await self._store.execute_command("HDEL", tag(tenant) + "own", self._wal.directory.name)
 
     async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -93,8 +96,7 @@ class Upkeep:
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does the work, or leaves it for the next time."""
         try:
-            async with asyncio.timeout(10.0):
-                await work()
+            await work()
         except (StoreDown, RedisError, TimeoutError, OSError) as error:
             log.info("ledger_upkeep_put_off", work=work.__name__.strip("_"), why=type(error).__name__)
         except Exception:
@@ -181,7 +183,7 @@ class Upkeep:
     async def _recover(self) -> None:
         """Books what dead processes of this machine left in their logs."""
         for directory in sorted(self._root.iterdir()):
-            if directory == self._wal.directory:
+            if directory == self._wal.directory or directory.name.startswith("."):
                 continue
             try:
                 lock = lock_directory(directory)

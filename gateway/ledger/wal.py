@@ -93,8 +93,7 @@ class Wal:
         self._size = segment_bytes
         self._sync_every_s = sync_every_s
         self._keep_s = keep_s
-        directory.mkdir(parents=True, mode=0o700)
-        self._lock = lock_directory(directory)
+        self._lock = _make_locked(directory)
         self._number = 0
         self._segments: list[_Segment] = []
         self._sequence = 0
@@ -187,7 +186,7 @@ class Wal:
         self._closed = True
         if self._sync_handle is not None:
             self._sync_handle.cancel()
-        self._syncer.shutdown(wait=False)
+        await asyncio.to_thread(self._syncer.shutdown)
         done = self.open_attempts == 0
         for segment in self._segments:
             if not done:
@@ -246,6 +245,16 @@ def _unavailable(why: str) -> GatewayUnavailable:
     return GatewayUnavailable(
         Kind.LEDGER_DOWN, f"The gateway cannot book this request now: {why}. Try again later.", retry_after_s=1.0
     )
+
+
+def _make_locked(directory: Path) -> int:
+    """Makes a directory that is locked from the moment others can see it; gives the lock's descriptor."""
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    hidden = directory.with_name(f".{directory.name}")
+    hidden.mkdir(mode=0o700)
+    lock = lock_directory(hidden)
+    hidden.rename(directory)
+    return lock
 
 
 def lock_directory(directory: Path) -> int:
