@@ -32,8 +32,8 @@ class Calls:
         call_id = call.id or f"call_{self.seed}_{self.count}"
         self.count += 1
         whole = not (call.will_continue or call.partial_args)
-        arguments = bytes(call.args).decode() if whole and bytes(call.args) != b"null" else "{}"
-        made = tool_call(call_id, call.name or "", arguments if whole else "")
+        arguments = msgspec.json.format(bytes(call.args), indent=-1).decode()  # Gemini prints them over many lines
+        made = tool_call(call_id, call.name or "", ("{}" if arguments == "null" else arguments) if whole else "")
         self.pending = None if whole else {}
         if not signature:
             return made, []
