@@ -17,18 +17,26 @@ from tests.adapters.wire_harness import (
     unexpected,
 )
 
-RECORDED = {  # provider: (adapter, its chat API's names, its model list's name)
-    "anthropic": ("anthropic", ["anthropic.messages"], "anthropic.models"),
-    "gemini": ("gemini", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
-}
+OPENAI = ["openai.chat"]
+RECORDED = [  # provider, adapter, its chat API's names, its model list's name
+    ("anthropic", "anthropic", ["anthropic.messages"], "anthropic.models"),
+    ("gemini", "gemini", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
+    *[
+        (provider, provider, OPENAI, "openai.models")
+        for provider in ("openai", "azure", "openrouter", "mistral", "xai", "groq", "deepseek", "fireworks")
+    ],
+    ("ollama", "ollama", ["ollama.chat"], "ollama.tags"),
+    ("ollama", "openai", OPENAI, "openai.models"),
+    ("compat", "openai", OPENAI, "openai.models"),
+]
 CHATS = [
     pytest.param(adapter, ident, id=ident)
-    for provider, (adapter, apis, _) in RECORDED.items()
+    for provider, adapter, apis, _ in RECORDED
     for ident in exchange_ids(provider, *apis)
 ]
 LISTS = [
     pytest.param(adapter, ident, id=ident)
-    for provider, (adapter, _, api) in RECORDED.items()
+    for provider, adapter, _, api in RECORDED
     for ident in exchange_ids(provider, api)
 ]
 
