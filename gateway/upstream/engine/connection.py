@@ -198,7 +198,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._watch.opened(self)
 
     def data_received(self, data: bytes) -> None:
         response = self.response

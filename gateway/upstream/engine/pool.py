@@ -168,6 +168,7 @@ class Pool:
             self._vacate()
             raise
         connection.holds_slot = True
+        self.watch.opened(connection)  # only now: uvloop tells a cancelled attempt of its beginning but not of its end
         if self.closed or not connection.usable:
             connection.drop()
             raise ConnectFailed(f"the connection to {self.origin.authority} closed as soon as it was open")

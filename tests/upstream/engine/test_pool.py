@@ -1,0 +1,204 @@
+"""Slots are bounded, handed out in order, and never lost: not to cancellation, not to dying connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+
+import pytest
+from raw_peer import Session, answer, chunked, echoing, listening
+
+from gateway.types import Timeouts
+from gateway.upstream.engine import Engine, Limits, Response, errors
+
+_TIMEOUTS = Timeouts(pool_s=5)
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def _exchange(engine: Engine, endpoint, body: bytes = b"x") -> bytes:  # type: ignore[no-untyped-def]
+    return await (await engine.send(endpoint, body, _TIMEOUTS)).read()
+
+
+async def test_an_origin_has_at_most_its_number_of_connections() -> None:
+    """More requests than connections wait their turn, and all are served."""
+    engine = Engine(Limits(connections_per_origin=3))
+    at_once = most = 0
+
+    async def handle(session: Session) -> None:
+        nonlocal at_once, most
+        while True:
+            await session.request()
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.005)
+            at_once -= 1
+            await session.send(answer(b"ok"))
+
+    async with listening(handle) as peer:
+        answers = await asyncio.gather(*(_exchange(engine, peer.endpoint()) for _ in range(20)))
+        assert answers == [b"ok"] * 20
+        assert (most, peer.accepted) == (3, 3)
+        await engine.aclose()
+
+
+async def test_waiters_are_served_in_the_order_they_came() -> None:
+    """First come, first served, over one connection."""
+    engine = Engine(Limits(connections_per_origin=1))
+    async with listening(echoing()) as peer:
+        bodies = [b"%d" % i for i in range(10)]
+        await asyncio.gather(*(_exchange(engine, peer.endpoint(), body) for body in bodies))
+        assert [request.rpartition(b"\r\n\r\n")[2] for request in peer.requests] == bodies
+        await engine.aclose()
+
+
+async def test_the_connection_used_last_is_used_first() -> None:
+    """So that connections beyond those needed grow old and are closed."""
+    engine = Engine()
+    order: list[int] = []
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            order.append(session.number)
+            await session.send(answer(b"ok"))
+
+    async with listening(handle) as peer:
+        await asyncio.gather(*(_exchange(engine, peer.endpoint()) for _ in range(3)))
+        last = order[-1]
+        for _ in range(3):
+            await _exchange(engine, peer.endpoint())
+        assert order[-3:] == [last] * 3
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("pieces", [(answer(b"ok" * 50),), (chunked(b"ok"),), (chunked(b"a" * 400_000),)])
+async def test_a_request_cancelled_at_any_step_leaves_its_slot_free(pieces: tuple[bytes, ...]) -> None:
+    """Cancelled after 0, 1, 2 … turns of the loop: while connecting, writing, waiting, reading, being handed over."""
+    engine = Engine(Limits(connections_per_origin=1))
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            await session.send(*pieces)
+
+    async def read(response: Response | None = None) -> None:
+        try:
+            response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+            await response.read()
+        finally:
+            if response is not None:
+                response.abort()
+
+    async with listening(handle) as peer:
+        for turns in range(40):
+            tasks = [asyncio.ensure_future(read()) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            tasks[turns % 3].cancel()
+            if turns % 2:
+                tasks[0].cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(result, asyncio.CancelledError | None) for result in results)
+            await read()
+        await engine.aclose()
+
+
+async def test_cancellation_churn_loses_no_slot() -> None:
+    """20 at a time on 10 connections, cancelled at random moments; then 100 of 100 succeed (case D35)."""
+    engine = Engine(Limits(connections_per_origin=10))
+    dice = random.Random(35)
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            await asyncio.sleep(dice.random() * 0.004)
+            if dice.random() < 0.1:
+                session.reset()
+            await session.send(answer(b"ok"))
+
+    async def churn() -> None:
+        for _ in range(40):
+            with contextlib.suppress(TimeoutError, errors.EngineError):
+                async with asyncio.timeout(dice.random() * 0.006):
+                    await _exchange(engine, peer.endpoint())
+
+    async with listening(handle) as peer:
+        await asyncio.gather(*(churn() for _ in range(20)))
+        dice.seed(0)
+        dice.random = lambda: 0.5  # type: ignore[method-assign]  # no more resets
+        results = await asyncio.gather(*(_exchange(engine, peer.endpoint()) for _ in range(100)))
+        assert results == [b"ok"] * 100
+        assert engine.open_connections <= 10
+        await engine.aclose()
+    assert engine.open_connections == 0
+
+
+async def test_churn_leaks_no_socket() -> None:
+    """After readers that read, finish, abort, vanish and are cancelled, no more descriptors are open than before."""
+    dice = random.Random(7)
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            await session.send(*chunked(*[b"a" * dice.randrange(1, 60_000)] * 5).partition(b"aaa"), gap_s=0.001)
+            if dice.random() < 0.2:
+                return
+
+    async def one(engine: Engine) -> None:
+        response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        end = dice.randrange(4)
+        try:
+            if end == 0:
+                await response.read()
+            elif end == 1:
+                await anext(response.chunks())
+                response.finish()
+            elif end == 2:
+                response.fail(errors.Disconnected("left"))
+        finally:
+            response.abort()
+
+    async def many(engine: Engine) -> None:
+        for _ in range(25):
+            with contextlib.suppress(TimeoutError, errors.EngineError):
+                async with asyncio.timeout(dice.random() * 0.02):
+                    await one(engine)
+
+    descriptors = []
+    for _ in range(2):
+        engine = Engine(Limits(connections_per_origin=8))
+        async with listening(handle) as peer:
+            await asyncio.gather(*(many(engine) for _ in range(12)))
+            await engine.aclose()
+            assert engine.open_connections == 0
+        await asyncio.sleep(0.05)
+        descriptors.append(_descriptors())
+    assert descriptors[1] <= descriptors[0]
+
+
+async def test_closing_fails_what_is_in_progress_and_what_comes_after() -> None:
+    """Readers and waiters are woken with an error, and nothing opens a connection any more."""
+    engine = Engine(Limits(connections_per_origin=1))
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok")
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        reading = asyncio.create_task(response.read())
+        waiting = asyncio.create_task(engine.send(peer.endpoint(), b"x", _TIMEOUTS))
+        await asyncio.sleep(0.01)
+        await engine.aclose()
+        assert engine.open_connections == 0
+        with pytest.raises(errors.Disconnected):
+            await reading
+        for late in (waiting, engine.send(peer.endpoint(), b"x", _TIMEOUTS)):
+            with pytest.raises(errors.ConnectFailed):
+                await late

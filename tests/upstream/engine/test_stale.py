@@ -1,0 +1,201 @@
+"""Pooled connections that the peer has left, and readers that leave theirs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from raw_peer import Session, answer, chunked, listening
+
+from gateway.types import Timeouts
+from gateway.upstream.engine import Engine, errors
+
+_TIMEOUTS = Timeouts()
+_BEGUN = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
+
+
+async def test_a_connection_closed_while_idle_is_not_used(engine: Engine) -> None:
+    """The engine notices the end when it comes, and opens another."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(answer(b"ok"))
+
+    async with listening(handle) as peer:
+        for _ in range(3):
+            assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"ok"
+            await asyncio.sleep(0.02)
+        assert (peer.accepted, engine.open_connections) == (3, 0)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_a_request_swallowed_by_a_stale_connection_is_sent_again(engine: Engine, reset: bool) -> None:
+    """The peer hung up just as the request was written: it goes out once more, on a fresh connection."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(answer(b"%d" % session.number))
+        if session.number == 0:
+            await session.head()
+            if reset:
+                session.reset()
+        else:
+            await session.reader.read()
+
+    async with listening(handle) as peer:
+        assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"0"
+        assert await (await engine.send(peer.endpoint(), b"y", _TIMEOUTS)).read() == b"1"
+        assert [request[-1:] for request in peer.requests] == [b"x", b"y"]
+
+
+async def test_it_is_sent_again_only_once(engine: Engine) -> None:
+    """A fresh connection that ends without an answer is an error."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        if session.number == 0:
+            await session.send(answer(b"ok"))
+            await session.head()
+
+    async with listening(handle) as peer:
+        await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read()
+        with pytest.raises(errors.Disconnected):
+            await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        assert peer.accepted == 2
+
+
+async def test_it_is_not_sent_again_where_the_answer_had_begun(engine: Engine) -> None:
+    """One byte of a response proves that the request was seen."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(answer(b"ok"))
+        await session.request()
+        await session.send(b"H")
+
+    async with listening(handle) as peer:
+        await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read()
+        with pytest.raises(errors.Truncated):
+            await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        assert peer.accepted == 1
+
+
+async def test_it_is_not_sent_again_where_the_peer_had_time_to_work_on_it() -> None:
+    """A connection that dies seconds later was not stale: the request may have been processed, and charged."""
+    now = 0.0
+    engine = Engine(clock=lambda: now)
+
+    async def handle(session: Session) -> None:
+        nonlocal now
+        await session.request()
+        await session.send(answer(b"ok"))
+        await session.request()
+        now += 1.5
+
+    async with listening(handle) as peer:
+        await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read()
+        with pytest.raises(errors.Disconnected) as caught:
+            await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        assert caught.value.sent
+        assert peer.accepted == 1
+        await engine.aclose()
+
+
+async def test_finishing_early_saves_a_connection_that_is_nearly_done(engine: Engine) -> None:
+    """The little that is left is read without a reader; the next request finds the connection in the pool."""
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            await session.send(chunked(b"first")[:-5], b"4\r\nlast\r\n", b"0\r\n\r\n", gap_s=0.02)
+
+    async with listening(handle) as peer:
+        for _ in range(3):
+            response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+            assert await anext(response.chunks()) == b"first"
+            response.finish()
+            assert [data async for data in response.chunks()] == []
+            await asyncio.sleep(0.1)
+        assert peer.accepted == 1
+
+
+async def test_finishing_early_closes_a_connection_with_much_left(engine: Engine) -> None:
+    """Draining has a bound in bytes."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_BEGUN % 10_000_000 + b"first", b"a" * 200_000)
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        await anext(response.chunks())
+        response.finish()
+        await asyncio.sleep(0.1)
+        assert engine.open_connections == 0
+
+
+async def test_finishing_early_waits_only_a_moment() -> None:
+    """Draining has a bound in time."""
+    now = 0.0
+    engine = Engine(clock=lambda: now)
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_BEGUN % 100 + b"first")
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        response.finish()
+        await asyncio.sleep(0.1)
+        assert engine.open_connections == 1
+        now = 1.1
+        await asyncio.sleep(0.1)
+        assert engine.open_connections == 0
+        await engine.aclose()
+
+
+async def test_aborting_closes_at_once_and_more_than_once(engine: Engine) -> None:
+    """The provider sees the end of the connection; whoever reads on gets an error."""
+    left = asyncio.Event()
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_BEGUN % 100 + b"first")
+        try:
+            await session.reader.read()
+        finally:
+            left.set()
+
+    async with listening(handle) as peer:
+        response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        response.abort()
+        response.abort()
+        response.finish()
+        await asyncio.wait_for(left.wait(), 5)
+        assert engine.open_connections == 0
+
+
+async def test_a_waiting_reader_is_woken_with_the_error_it_is_given(engine: Engine) -> None:
+    """When the caller leaves, whoever relays to it is told why, and the bytes that came before are not lost."""
+
+    class CallerGone(Exception):
+        pass
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_BEGUN % 100 + b"first")
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        for whole in (True, False):
+            response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+            if not whole:
+                assert await anext(response.chunks()) == b"first"
+            reading = asyncio.ensure_future(response.read() if whole else anext(response.chunks()))
+            await asyncio.sleep(0.01)
+            response.fail(CallerGone())
+            with pytest.raises(CallerGone):
+                await reading
+        assert peer.accepted == 2
