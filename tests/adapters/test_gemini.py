@@ -170,7 +170,9 @@ def test_stream_that_ends_early_fails() -> None:
 def test_json_array_is_read_as_a_stream_too() -> None:
     """What Gemini sends without alt=sse, cut anywhere."""
     events = fixture("tools_stream")["events"]
-    data = ("\n[" + "\n,\r\n".join(json.dumps(event, indent=2) for event in events) + "]\n").encode()
+    data = (
+        "\n[" + "\n,\r\n".join(json.dumps(event, indent=2, ensure_ascii=False) for event in events) + "]\n"
+    ).encode()
     whole = replayed(ADAPTER.stream(STREAMED, STAMP), [sse(events)])
     for at in range(0, len(data), 7):
         assert replayed(ADAPTER.stream(STREAMED, STAMP), [data[:at], data[at:]]) == whole
