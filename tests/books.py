@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,13 @@ async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
         await asyncio.sleep(0.01)
+
+
+async def until_async(condition: Callable[[], Awaitable[object]], limit_s: float = 20.0) -> None:
+    end = time.monotonic() + limit_s
+    while not await condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        await asyncio.sleep(0.02)
 
 
 async def flushed(ledger: Ledger) -> None:

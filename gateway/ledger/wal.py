@@ -26,6 +26,8 @@ from gateway.ledger.records import encode_price
 from gateway.types import Price
 
 _HEADER = struct.Struct("<IIBI")
+_SEQUENCES = 1 << 29
+"""Sequences start anew here: with the kind's three bits they make up the seed of the CRC."""
 ENDING_ROOM = 512
 """Bytes kept free for each attempt under way, so that its ending always fits."""
 
@@ -125,7 +127,7 @@ class Wal:
         if price is not None and definition:
             self._append(Record.PRICE, 0, definition)
             self._current.prices[price.price_id] = price
-        self._sequence = sequence = (self._sequence + 1) & 0xFFFFFFFF
+        self._sequence = sequence = (self._sequence + 1) % _SEQUENCES
         self._reserved += ENDING_ROOM
         self._current.open_attempts += 1
         self._append(kind, sequence, envelope)
@@ -201,7 +203,7 @@ class Wal:
         length = len(payload)
         start = at + _HEADER.size
         end = start + length
-        crc = zlib.crc32(payload, (sequence << 3 | kind) & 0xFFFFFFFF)
+        crc = zlib.crc32(payload, sequence << 3 | kind)
         memory[start:end] = payload
         _HEADER.pack_into(memory, at, length, crc, kind, sequence)
         self._at = end
@@ -287,10 +289,10 @@ def read_segment(data: bytes | memoryview) -> Iterable[tuple[Record, int, bytes]
         length, crc, kind, sequence = _HEADER.unpack_from(data, at)
         start = at + _HEADER.size
         end = start + length
-        if not 1 <= kind <= Record.PRICE or end > size:
+        if not 1 <= kind <= Record.PRICE or sequence >= _SEQUENCES or end > size:
             return
         payload = bytes(data[start:end])
-        if zlib.crc32(payload, (sequence << 3 | kind) & 0xFFFFFFFF) != crc:
+        if zlib.crc32(payload, sequence << 3 | kind) != crc:
             return
         yield Record(kind), sequence, payload
         at = end

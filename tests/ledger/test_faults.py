@@ -1,0 +1,263 @@
+"""What happens when the store is stopped, slow, full, read-only, restarted, forgetful, or loses its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from books import COST, HOLD, attempt, audit, budget, flushed, journal, open_ledger, posted, settle, until, until_async
+from redis.asyncio import Redis
+from stores import StoreServer
+
+from gateway.errors import CallerError, GatewayUnavailable, Kind
+from gateway.ledger import lane as lanes
+from gateway.ledger.exchange import tag
+from gateway.ledger.limits import Budget, Limits
+from gateway.storage.client import connect
+
+
+@pytest.fixture
+async def own(own_store: StoreServer) -> AsyncIterator[Redis]:
+    client = connect(str(own_store.socket))
+    assert isinstance(client, Redis)
+    yield client
+    await client.aclose()
+
+
+class LossyProxy:
+    """Stands between client and store; every `lose`th answer is dropped with its connection, after it was applied."""
+
+    def __init__(self, socket: Path, upstream: Path, lose: int) -> None:
+        self.socket, self.upstream, self.lose = socket, upstream, lose
+        self.answers = self.lost = 0
+
+    async def __aenter__(self) -> LossyProxy:
+        self._server = await asyncio.start_unix_server(self._serve, self.socket)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_unix_connection(self.upstream)
+        forward = asyncio.create_task(self._forward(reader, up_writer))
+        with contextlib.suppress(OSError):
+            while data := await up_reader.read(65536):
+                self.answers += 1
+                if self.lose and self.answers % self.lose == 0:
+                    self.lost += 1
+                    break
+                writer.write(data)
+        forward.cancel()
+        writer.close()
+        up_writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+
+
+async def test_lost_answers_change_nothing(own: Redis, own_store: StoreServer, tmp_path: Path) -> None:
+    """Applied but unanswered reservations and endings are asked for again and known by their attempt."""
+    async with LossyProxy(own_store.socket.with_name("p"), own_store.socket, lose=7) as proxy:
+        client = connect(str(proxy.socket))
+        async with open_ledger(client, tmp_path, flush_every_s=0.002) as ledger:
+            total = 0
+            for n in range(150):
+                a = attempt()
+                with contextlib.suppress(GatewayUnavailable):
+                    await ledger.reserve(a, budget(10**12))
+                    total += settle(ledger, a)
+                if n % 10 == 0:
+                    await asyncio.sleep(0.002)
+            await flushed(ledger)
+        await client.aclose()
+    assert proxy.lost > 10
+    assert sum(e["cost_nano_usd"] for e in await audit(own)) == total == await posted(own)
+
+
+async def test_a_dead_store_denies_hard_budgets_and_serves_the_unlimited(
+    own: Redis, own_store: StoreServer, tmp_path: Path
+) -> None:
+    """Endings wait in the log and are booked when the store is back; what was refused holds nothing."""
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.3) as ledger:
+        a = attempt()
+        await ledger.reserve(a, budget(10**9))
+        own_store.stop()
+        started = time.monotonic()
+        with pytest.raises(GatewayUnavailable) as refused:
+            await ledger.reserve(attempt(), budget(10**9))
+        assert time.monotonic() - started < 1.0
+        assert refused.value.kind is Kind.LEDGER_DOWN
+        assert not ledger.lag["store_up"]
+        b = attempt()
+        ledger.begin(b)
+        assert settle(ledger, a) == settle(ledger, b) == COST
+        assert ledger.lag["entries_waiting"] == 3  # with the tombstone of what was refused
+        own_store.start()
+        await flushed(ledger)
+        await until(lambda: bool(ledger.lag["store_up"]))
+    assert sum(e["cost_nano_usd"] for e in await audit(own)) == 2 * COST
+
+
+async def test_without_the_store_the_declared_policy_holds(own: Redis, own_store: StoreServer, tmp_path: Path) -> None:
+    """`allow` lets everything through, `local` a share of the budget, and all of it is booked later."""
+    limit = 100 * HOLD
+    own_store.stop()
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.1, local_share=0.02) as ledger:
+        for _ in range(3):
+            a = attempt()
+            assert (await ledger.reserve(a, budget(limit, on_store_down="allow"))).output_cap_tokens == 180
+            settle(ledger, a)
+        local = Limits("main", budgets=(Budget("b2", limit, "day", on_store_down="local"),))
+        for _ in range(2):
+            await ledger.reserve(a := attempt(), local)
+            settle(ledger, a)
+        with pytest.raises(GatewayUnavailable):
+            await ledger.reserve(attempt(), local)
+        own_store.start()
+        await flushed(ledger)
+        assert (await posted(own), await posted(own, "b2")) == (3 * COST, 2 * COST)
+        await ledger.reserve(a := attempt(), local)
+        ledger.void(a)
+        await flushed(ledger)
+    assert len(await audit(own)) == 6
+
+
+async def test_a_store_that_forgot_is_told_again(own: Redis, tmp_path: Path) -> None:
+    """Everything of the last minutes is sent again: endings once, and the holds of attempts under way."""
+    limits = budget(10**9)
+    async with open_ledger(own, tmp_path) as ledger:
+        running = attempt()
+        await ledger.reserve(running, limits)
+        for _ in range(20):
+            ledger.begin(a := attempt())
+            settle(ledger, a)
+        await flushed(ledger)
+        await own.flushall()
+        ledger.begin(a := attempt())
+        settle(ledger, a)
+        await flushed(ledger)
+
+        async def told_again() -> bool:
+            return len(await journal(own)) == 21 and await ledger.spent("main", limits.budgets[0]) == (0, HOLD)
+
+        await until_async(told_again)
+        settle(ledger, running)
+        await flushed(ledger)
+        assert len(await audit(own)) == 22
+        assert await posted(own) == COST
+
+
+async def test_forgotten_scripts_are_sent_again(own: Redis, tmp_path: Path) -> None:
+    """SCRIPT FLUSH is nobody's error."""
+    async with open_ledger(own, tmp_path) as ledger:
+        for _ in range(5):
+            await own.script_flush()
+            a = attempt()
+            await ledger.reserve(a, budget(10**9))
+            settle(ledger, a)
+        await flushed(ledger)
+    assert len(await audit(own)) == 5
+
+
+async def test_a_full_store_refuses_holds_and_takes_endings(own: Redis, tmp_path: Path) -> None:
+    """Out of memory: 503 for those who must be held, every ending lands, and all is well again afterwards."""
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.5) as ledger:
+        before = attempt()
+        await ledger.reserve(before, budget(10**9))
+        await own.config_set("maxmemory", "1")
+        with pytest.raises(GatewayUnavailable):
+            await ledger.reserve(attempt(), budget(10**9))
+        settle(ledger, before)
+        ledger.begin(a := attempt())
+        settle(ledger, a)
+        await flushed(ledger)
+        assert len(await journal(own)) == 2
+        await own.config_set("maxmemory", "0")
+        await ledger.reserve(a := attempt(), budget(10**9))
+        settle(ledger, a)
+        await flushed(ledger)
+    assert len(await audit(own)) == 3
+
+
+async def test_a_read_only_store_is_waited_for(own: Redis, tmp_path: Path) -> None:
+    """A failover makes the master a replica for a while; nothing is lost and nothing restarted."""
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.3) as ledger:
+        await own.execute_command("REPLICAOF", "127.0.0.1", "1")
+        ledger.begin(a := attempt())
+        settle(ledger, a)
+        with pytest.raises(GatewayUnavailable):
+            await ledger.reserve(attempt(), budget(10**9))
+        await own.execute_command("REPLICAOF", "NO", "ONE")
+        await flushed(ledger)
+        await ledger.reserve(a := attempt(), budget(10**9))
+        settle(ledger, a)
+        await flushed(ledger)
+    assert len(await audit(own)) == 2
+
+
+async def test_what_does_not_fit_in_memory_is_read_back_from_the_log(
+    own: Redis, own_store: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long outage fills the disk, not the memory."""
+    monkeypatch.setattr(lanes, "MAX_WAITING", 10)
+    async with open_ledger(own, tmp_path) as ledger:
+        ledger.begin(a := attempt())
+        settle(ledger, a)
+        await flushed(ledger)
+        own_store.stop()
+        for _ in range(50):
+            ledger.begin(a := attempt())
+            settle(ledger, a)
+        assert ledger.lag["entries_waiting"] == 50
+        own_store.start()
+        await flushed(ledger)
+        await until(lambda: ledger.lag["attempts_open"] == 0)
+
+        # the store came back empty, so what it had before was sent again as well
+        async def all_told() -> bool:
+            return len(await journal(own)) == 51
+
+        await until_async(all_told)
+    assert len(await audit(own)) == 51
+
+
+async def test_a_long_attempt_is_known_to_the_store_while_it_runs(own: Redis, tmp_path: Path) -> None:
+    """Unlimited attempts are registered after a second, so that others notice when their host is lost."""
+    async with open_ledger(own, tmp_path) as ledger:
+        ledger.begin(a := attempt())
+        assert await own.zcard(tag("main") + "if") == 0
+        await until_async(lambda: own.zcard(tag("main") + "if"))
+        settle(ledger, a)
+        await flushed(ledger)
+        await audit(own)
+
+
+async def test_an_attempt_nobody_renews_is_booked_as_an_estimate(own: Redis, tmp_path: Path) -> None:
+    """The sweeper of any process books it in full under a hard budget; the truth of a returned host replaces it."""
+    async with open_ledger(own, tmp_path / "a") as lost, open_ledger(own, tmp_path / "b"):
+        a = attempt()
+        await lost.reserve(a, budget(10**9))
+        await own.zadd(tag("main") + "if", {a.aid: 1})
+        await until_async(lambda: journal(own))
+        (entry,) = await audit(own)
+        assert (entry["usage_source"], entry["cost_nano_usd"]) == ("held", HOLD)
+        settle(lost, a)
+        await flushed(lost)
+        assert sum(e["cost_nano_usd"] for e in await audit(own)) == COST == await posted(own)
+
+
+async def test_refusals_of_callers_are_not_outages(own: Redis, tmp_path: Path) -> None:
+    """A budget that is spent says nothing against the store."""
+    async with open_ledger(own, tmp_path) as ledger:
+        with pytest.raises(CallerError):
+            await ledger.reserve(attempt(), budget(1))
+        assert ledger.lag["store_up"]
+        assert ledger.lag["attempts_open"] == 0

@@ -1,0 +1,164 @@
+"""The write-ahead log: what survives, what is cut, what happens when there is no room."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from books import PRICE, attempt, until
+from clocks import SetClock
+
+from gateway.errors import GatewayUnavailable, Kind
+from gateway.ledger.history import read_log
+from gateway.ledger.records import NO_USAGE, encode
+from gateway.ledger.wal import Record, Wal, lock_directory, read_segment
+
+ENDING = encode(("P", 7, NO_USAGE, "provider", "complete", 1, None, None, 200, False))
+
+
+@pytest.fixture
+async def wal(tmp_path: Path, monotonic: SetClock) -> Wal:
+    return Wal(tmp_path / "wal" / "o1", monotonic=monotonic, segment_bytes=4096)
+
+
+def fill(wal: Wal) -> list[tuple[int, int]]:
+    """Begins attempts until the log says that it can take no more; gives their receipts."""
+    begun: list[tuple[int, int]] = []
+    while True:
+        try:
+            begun.append(wal.begin(Record.BEGUN, attempt().seal(), None))
+        except GatewayUnavailable as refused:
+            assert refused.kind is Kind.LEDGER_DOWN
+            return begun
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_log_tells_how_far_each_attempt_came(wal: Wal) -> None:
+    """Begun, under way, ended, in the store; with the price each was begun at."""
+    sealed = [attempt().seal() for _ in range(4)]
+    receipts = [wal.begin(Record.BEGUN, text, PRICE) for text in sealed[:3]]
+    wal.begin(Record.INTENT, sealed[3], PRICE)
+    wal.note(Record.PROGRESS, receipts[0][0], b"17")
+    for sequence, _ in receipts[1:]:
+        wal.end(sequence, ENDING)
+    wal.settled([receipts[2]])
+    await wal.close()
+    running, ended, settled, wanted = sorted(read_log(wal.directory), key=lambda s: s.sequence)
+    assert (running.sent, running.output_tokens, running.ending) == (True, 17, None)
+    assert (ended.ending_text, ended.settled) == (ENDING, False)
+    assert settled.settled
+    assert (wanted.sent, wanted.price) == (False, PRICE)
+
+
+async def test_a_log_cut_at_any_byte_of_its_last_record_loses_that_record_only(wal: Wal) -> None:
+    """Every earlier record is read, whatever is left of the last."""
+    for _ in range(3):
+        sequence, _ = wal.begin(Record.BEGUN, attempt().seal(), None)
+    at = wal._at
+    wal.end(sequence, ENDING)
+    whole = (wal.directory / "00000001.log").read_bytes()[: wal._at]
+    assert len(list(read_segment(whole))) == 4
+    for length in range(at, len(whole)):
+        kinds = [kind for kind, _, _ in read_segment(whole[:length])]
+        assert kinds == [Record.BEGUN] * 3
+        assert [kind for kind, _, _ in read_segment(whole[:length].ljust(4096, b"\0"))] == kinds
+    await wal.close()
+
+
+async def test_a_flipped_bit_ends_the_log_where_it_is(wal: Wal) -> None:
+    """No damaged record is believed: not its length, kind, sequence or content."""
+    for _ in range(2):
+        sequence, _ = wal.begin(Record.BEGUN, attempt().seal(), None)
+    at = wal._at
+    wal.end(sequence, ENDING)
+    whole = (wal.directory / "00000001.log").read_bytes()[: wal._at]
+    for place in range(at, len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            assert len(list(read_segment(bytes(damaged)))) == 2
+    await wal.close()
+
+
+async def test_without_room_new_attempts_are_refused_and_old_ones_end(wal: Wal, no_room: None) -> None:
+    """Room for every ending was kept when its attempt began."""
+    begun = fill(wal)
+    for sequence, _ in begun:
+        wal.end(sequence, ENDING)
+    assert len(begun) >= 3
+    assert sum(s.ending is not None for s in read_log(wal.directory)) == len(begun)
+    await wal.close()
+
+
+async def test_with_room_again_attempts_are_taken_again(wal: Wal) -> None:
+    """Nothing has to be restarted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        begun = fill(wal)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for sequence, _ in begun:
+        wal.end(sequence, ENDING)
+    wal.begin(Record.BEGUN, attempt().seal(), None)
+    await wal.close()
+
+
+async def test_too_many_attempts_under_way_are_refused(wal: Wal) -> None:
+    """Even a fresh segment could not keep room for all their endings."""
+    assert len(fill(wal)) >= 3
+    await wal.close()
+
+
+async def test_segments_are_kept_until_settled_and_old(wal: Wal, monotonic: SetClock) -> None:
+    """The oldest first; fifteen minutes are kept for a store that loses writes."""
+    first = wal.begin(Record.BEGUN, attempt().seal(), None)
+    while wal._number < 3:
+        receipt = wal.begin(Record.BEGUN, attempt().seal(), None)
+        wal.end(receipt[0], ENDING)
+        wal.settled([receipt])
+    monotonic.advance(1000)
+    wal.prune()
+    assert len(list(wal.directory.glob("*.log"))) == 3
+    wal.end(first[0], ENDING)
+    wal.settled([first])
+    wal.prune()
+    assert len(list(wal.directory.glob("*.log"))) == 3
+    monotonic.advance(901)
+    wal.prune()
+    assert [p.name for p in wal.directory.glob("*.log")] == ["00000003.log"]
+    await wal.close()
+
+
+async def test_a_log_is_locked_while_its_process_lives(wal: Wal) -> None:
+    """Nobody recovers the log of the living; a log without open attempts is deleted by its own."""
+    with pytest.raises(BlockingIOError):
+        lock_directory(wal.directory)
+    await wal.close()
+    assert not wal.directory.exists()
+
+
+async def test_a_closed_log_takes_nothing(wal: Wal) -> None:
+    """Requests that come too late are refused, not lost."""
+    await wal.close()
+    with pytest.raises(GatewayUnavailable):
+        wal.begin(Record.BEGUN, b"[]", None)
+
+
+async def test_what_is_written_is_flushed_to_the_disk_soon(wal: Wal) -> None:
+    """Twenty milliseconds after the first write the flush is under way, once for everything written until then."""
+    wal.begin(Record.BEGUN, attempt().seal(), None)
+    assert wal._dirty
+    await until(lambda: not wal._dirty)
+    assert wal.broken is None
+    await wal.close()
