@@ -38,7 +38,7 @@ class _Given(Struct, forbid_unknown_fields=True):
     explain: bool = False
 
 
-_FIELDS = frozenset(_Given.__struct_fields__)
+OPTION_NAMES = frozenset(_Given.__struct_fields__)
 
 
 def parse_options(gateway: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Options:
@@ -56,9 +56,9 @@ def parse_options(gateway: Mapping[str, Any] | None, headers: Mapping[str, str])
     where = dict.fromkeys(given, _PREFIX) | dict.fromkeys(gateway or (), "gateway.")
     merged = {**given, **(gateway or {})}
     for name in merged:
-        if name not in _FIELDS:
+        if name not in OPTION_NAMES:
             place = _place(where, name)
-            raise bad_request(f"Unknown option '{place}'. Options: {', '.join(sorted(_FIELDS))}.", place)
+            raise bad_request(f"Unknown option '{place}'. Options: {', '.join(sorted(OPTION_NAMES))}.", place)
     try:
         options = msgspec.convert(merged, _Given)
     except msgspec.ValidationError as error:

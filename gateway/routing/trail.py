@@ -8,6 +8,9 @@ from gateway.routing.pool import Pool
 from gateway.types import Candidate, Drop
 from policies.base import Decision
 
+_MOST_NAMED = 6
+"""Names in a step; the candidates and drops of a plan list them all."""
+
 
 class Trail:
     """Every drop with its reason, and a line for each rule."""
@@ -45,4 +48,6 @@ class Trail:
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+    listed = list(names)
+    shown = ", ".join(listed[:_MOST_NAMED]) or "none"
+    return shown if len(listed) <= _MOST_NAMED else f"{shown} and {len(listed) - _MOST_NAMED} more"
