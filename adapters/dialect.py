@@ -55,13 +55,12 @@ _BOOKKEEPING = frozenset(
 _MAX_TOKENS = {"max_completion_tokens": "max_tokens"}
 
 DIALECTS: tuple[Dialect, ...] = (
-    # https://platform.openai.com/docs/api-reference/chat (read 2026-11-21)
     Dialect("openai", "https://api.openai.com/v1", obfuscates=True, message_drops=_REASONING),
     # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle (read 2026-11-21)
     Dialect("azure", None, auth="api-key", message_drops=_REASONING),
-    # https://openrouter.ai/docs/api-reference/overview (read 2026-11-21)
     Dialect("openrouter", "https://openrouter.ai/api/v1"),
-    # https://docs.mistral.ai/api (read 2026-11-21); unknown members are a 422
+    # https://github.com/mistralai/client-python/issues/216 on tool_choice `any` (read 2026-11-21); unknown members are
+    # a 422, and usage comes unasked
     Dialect(
         "mistral",
         "https://api.mistral.ai/v1",
@@ -73,22 +72,19 @@ DIALECTS: tuple[Dialect, ...] = (
         developer_role=False,
         nine_character_call_ids=True,
     ),
-    # https://docs.x.ai/docs/api-reference (read 2026-11-21)
     Dialect("xai", "https://api.x.ai/v1"),
-    # https://console.groq.com/docs/openai (read 2026-11-21)
+    # https://github.com/janhq/jan/issues/8136 on unknown members of messages (read 2026-11-21)
     Dialect(
         "groq",
         "https://api.groq.com/openai/v1",
         drops=frozenset({"metadata", "store", "prompt_cache_key", "safety_identifier"}),
         message_drops=_REASONING,
     ),
-    # https://api-docs.deepseek.com/api/create-chat-completion (read 2026-11-21)
+    # https://github.com/earendil-works/pi/issues/1048 on roles (read 2026-11-21)
     Dialect("deepseek", "https://api.deepseek.com", renames=_MAX_TOKENS, developer_role=False),
-    # https://docs.fireworks.ai/api-reference/post-chatcompletions (read 2026-11-21)
     Dialect("fireworks", "https://api.fireworks.ai/inference/v1", renames=_MAX_TOKENS, developer_role=False),
-    # https://docs.together.ai/reference/chat-completions-1 (read 2026-11-21)
     Dialect("together", "https://api.together.xyz/v1", renames=_MAX_TOKENS, developer_role=False),
-    # https://inference-docs.cerebras.ai/resources/openai (read 2026-11-21)
+    # https://github.com/rikkahub/rikkahub/issues/1137 on unknown members of messages (read 2026-11-21)
     Dialect(
         "cerebras",
         "https://api.cerebras.ai/v1",

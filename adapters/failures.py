@@ -32,11 +32,7 @@ class Problem:
     """OpenRouter's `metadata.headers["X-RateLimit-Reset"]`: when its limit opens again, in epoch milliseconds."""
 
 
-# Codes and types by which providers name a kind, whatever the status. In lower case.
-# Sources, read 2026-11-21: https://platform.openai.com/docs/guides/error-codes,
-# https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter, https://openrouter.ai/docs/errors,
-# https://console.groq.com/docs/errors, https://platform.claude.com/docs/en/api/errors,
-# https://ai.google.dev/gemini-api/docs/troubleshooting, https://docs.cohere.com/reference/errors
+# Codes and types by which providers name a kind, whatever the status; in lower case.
 _BY_MARK: Mapping[str, Kind] = {
     "context_length_exceeded": Kind.CONTEXT_TOO_LONG,
     "context_window_exceeded": Kind.CONTEXT_TOO_LONG,
@@ -274,7 +270,7 @@ def _date(text: str | None) -> float | None:
 def _retry_info_s(error: Mapping[str, Any]) -> float | None:
     """Google's RetryInfo among the error's details.
 
-    Source: https://cloud.google.com/apis/design/errors#error_details (read 2026-11-21).
+    `{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}`
     """
     for detail in _items(error.get("details")):
         if str(_mapping(detail).get("@type", "")).endswith("google.rpc.RetryInfo"):
