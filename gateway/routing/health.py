@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from gateway.errors import Verdict
@@ -141,17 +142,16 @@ class Breakers:
     def _place(self, deployment: str) -> _Place:
         place = self._places.get(deployment)
         if place is None:
-
-            def moved(breaker: Breaker, old: State) -> None:
-                self._changed(made)
-                for_s = breaker.open_until - self._clock() if breaker.state == "open" else None
-                self._tell(Transition(deployment, old, breaker.state, breaker.reason, for_s))
-
-            place = made = _Place(deployment, Breaker(self._clock, self._chance, moved))
-            self._places[deployment] = place
+            breaker = Breaker(self._clock, self._chance, partial(self._moved, deployment))
+            place = self._places[deployment] = _Place(deployment, breaker)
             left_s = self._credentials.get(place.provider, -math.inf) - self._clock()
             self._rest(place, left_s, _CREDENTIAL_RESTS)
         return place
+
+    def _moved(self, deployment: str, breaker: Breaker, old: State) -> None:
+        self._changed(self._places[deployment])
+        for_s = breaker.open_until - self._clock() if breaker.state == "open" else None
+        self._tell(Transition(deployment, old, breaker.state, breaker.reason, for_s))
 
     def _rest(self, place: _Place, seconds: float, reason: str) -> None:
         now = self._clock()
