@@ -25,6 +25,9 @@ from gateway.admin.desk import Desk
 from gateway.admin.routes import admin_routes
 from gateway.callers.bootstrap import Opened, open_callers
 from gateway.callers.caller import Caller
+from gateway.callers.keys import mint
+from gateway.callers.records import KeyRecord, StoredSecret
+from gateway.callers.roles import Role
 from gateway.errors import CatalogError
 
 ADMIN = "admin-token-of-the-tests"
@@ -81,6 +84,21 @@ class AdminApi:
         assert made.status == 201, made.text
         return made.json["key"], made.json["id"]
 
+    async def outsider(self, role: Role) -> str:
+        """A key of another tenant, whose id is `abcdefghijkl`."""
+        key = mint("other", "abcdefghijkl").reveal()
+        record = KeyRecord(
+            key_id="abcdefghijkl",
+            tenant="other",
+            name="theirs",
+            role=role,
+            secrets=(StoredSecret(self.opened.pepper.digest(key.encode())),),
+            created_at=1.0,
+            created_by="bootstrapadm",
+        )
+        assert await self.opened.records.write(record)
+        return key
+
 
 def _send(request: urllib.request.Request) -> Answer:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -129,6 +147,8 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
         return {"request_id": request_id} if request_id == "req_known" else None
 
     async def explain(body: bytes, caller: Caller) -> Mapping[str, Any]:
+        if seen.get("fails"):
+            raise RuntimeError("inner words")
         seen["explained"] = (body, caller.key_id)
         return {"candidates": []}
 
