@@ -29,9 +29,10 @@ _WANTED: Mapping[str, str] = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "list_type": "a list",
-    "tuple_type": "a list of the lowest and the highest value, as in [0, 1]",
+    "tuple_type": "a list",
 }
 _NAME_RULE = "letters, digits and . _ : + - only, beginning with a letter or digit"
+_SENTENCE_END = re.compile(r"\. (?=[A-Z])")
 _QUOTED = re.compile(r"'([^']*)'")
 _SECRET_FIELDS = frozenset({"api_key"})
 
@@ -59,10 +60,12 @@ def _explain(document: Document, detail: ErrorDetails) -> tuple[Path, str]:
     if kind == "missing":
         name = str(detail["loc"][-1])
         return path, f"'{name}' is missing — add it: {schema_fields(path).get(name, '')}"
+    hidden = bool(path) and path[-1] in _SECRET_FIELDS
     if kind == "value_error":
         said = str(detail["ctx"]["error"])
-        hidden = bool(path) and path[-1] in _SECRET_FIELDS
         return path, said if hidden or not isinstance(value, str) else f"{shown(value)} {said}"
+    if hidden:
+        return path, f"{_demand(kind, detail)}: a reference, env:NAME or file:/path (the value is not shown)"
     return path, f"{_demand(kind, detail)}, not {shown(value)}{_fix(kind, detail)}"
 
 
@@ -110,7 +113,7 @@ def schema_fields(path: Path) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for node in nodes:
         for name, field in node.get("properties", {}).items():
-            found[name] = str(field.get("description", "")).partition(". ")[0].rstrip(".")
+            found[name] = _SENTENCE_END.split(field["description"], maxsplit=1)[0].rstrip(".")
     return found
 
 

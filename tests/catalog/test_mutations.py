@@ -45,6 +45,8 @@ def value_mutations(draw: st.DrawFn, base: dict[str, Any]) -> bytes:
     """The document with one to three values replaced, removed or renamed, as YAML of several lines."""
     changed = copy.deepcopy(base)
     for _ in range(draw(st.integers(1, 3))):
+        if not changed:
+            break
         *above, last = draw(st.sampled_from(paths(changed)))
         parent: Any = changed
         for step in above:
@@ -57,7 +59,7 @@ def value_mutations(draw: st.DrawFn, base: dict[str, Any]) -> bytes:
         elif how == "repeat" and isinstance(parent, list):
             parent.append(copy.deepcopy(parent[int(last)]))
         else:
-            parent[last] = draw(ODD)
+            parent[last] = copy.deepcopy(draw(ODD))
     return msgspec.json.format(msgspec.json.encode(changed), indent=2)  # JSON is YAML
 
 
