@@ -10,6 +10,7 @@ from adapters.dialect import DIALECTS
 from adapters.gemini import GeminiAdapter
 from adapters.ollama import OllamaAdapter
 from adapters.openai import AzureAdapter, DialectAdapter
+from adapters.vertex import VertexAdapter, VertexClaudeAdapter
 
 ADAPTERS: Mapping[str, Adapter] = {
     **{row.name: DialectAdapter(row) for row in DIALECTS},
@@ -17,4 +18,6 @@ ADAPTERS: Mapping[str, Adapter] = {
     "anthropic": AnthropicAdapter(),
     "gemini": GeminiAdapter(),
     "ollama": OllamaAdapter(),
+    "vertex": VertexAdapter(),
+    "vertex_claude": VertexClaudeAdapter(),
 }

@@ -21,6 +21,8 @@ OPENAI = ["openai.chat"]
 RECORDED = [  # provider, adapter, its chat API's names, its model list's name
     ("anthropic", "anthropic", ["anthropic.messages"], "anthropic.models"),
     ("gemini", "gemini", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
+    ("vertex", "vertex", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
+    ("vertex", "vertex_claude", ["anthropic.messages"], "anthropic.models"),
     *[
         (provider, provider, OPENAI, "openai.models")
         for provider in ("openai", "azure", "openrouter", "mistral", "xai", "groq", "deepseek", "fireworks")

@@ -1,0 +1,79 @@
+"""Gemini and Claude on Google Cloud's Vertex AI.
+
+Provider options: `project` and `location` (default `global`; a regional one wants its own base URL, e.g.
+https://europe-west4-aiplatform.googleapis.com/v1). With a project `api_key` is an OAuth access token, which whoever runs
+the gateway keeps fresh in a file; without one it is an API key of Vertex's express mode, which serves Gemini alone.
+
+Source: https://docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference,
+https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude (read 2026-11-21).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import msgspec
+
+from adapters.address import endpoint_at
+from adapters.anthropic import AnthropicAdapter
+from adapters.anthropic_request import messages_request
+from adapters.gemini import GeminiAdapter
+from adapters.gemini_request import generate_request
+from gateway.chat import Chat
+from gateway.types import Deployment, Endpoint, Provider
+
+_CLAUDE_VERSION = "vertex-2023-10-16"
+
+
+class VertexAdapter(GeminiAdapter):
+    """Gemini on Vertex AI: the bodies of AI Studio at other addresses."""
+
+    name: ClassVar[str] = "vertex"
+    default_base_url: ClassVar[str | None] = "https://aiplatform.googleapis.com/v1"
+
+    def endpoint(self, provider: Provider, upstream_id: str, *, stream: bool) -> Endpoint:
+        call = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        return _endpoint(provider, "google", upstream_id, call)
+
+    def request(self, chat: Chat, deployment: Deployment) -> bytes:
+        body = generate_request(chat, deployment)
+        body.pop("serviceTier", None)  # Vertex AI chooses its tier by contract and header
+        return msgspec.json.encode(body)
+
+    def models_endpoint(self, provider: Provider) -> Endpoint | None:
+        return None
+
+
+class VertexClaudeAdapter(AnthropicAdapter):
+    """Claude on Vertex AI: the model stands in the address, the API's version in the body."""
+
+    name: ClassVar[str] = "vertex_claude"
+    default_base_url: ClassVar[str | None] = "https://aiplatform.googleapis.com/v1"
+
+    def endpoint(self, provider: Provider, upstream_id: str, *, stream: bool) -> Endpoint:
+        if not provider.options.get("project"):
+            raise ValueError("Claude on Vertex AI needs the option `project`")
+        return _endpoint(provider, "anthropic", upstream_id, "streamRawPredict" if stream else "rawPredict")
+
+    def request(self, chat: Chat, deployment: Deployment) -> bytes:
+        body: dict[str, Any] = {"anthropic_version": _CLAUDE_VERSION, **messages_request(chat, deployment)}
+        body.pop("service_tier", None)
+        if chat.stream:
+            body["stream"] = True
+        return msgspec.json.encode(body)
+
+    def models_endpoint(self, provider: Provider) -> Endpoint | None:
+        return None
+
+
+def _endpoint(provider: Provider, publisher: str, upstream_id: str, call: str) -> Endpoint:
+    project, headers = provider.options.get("project"), {"content-type": "application/json"}
+    where = ""
+    if project:
+        where = f"/projects/{quote(project, safe='')}/locations/{quote(provider.options.get('location', 'global'))}"
+    if provider.api_key is not None:
+        key = provider.api_key.reveal()
+        headers |= {"authorization": f"Bearer {key}"} if project else {"x-goog-api-key": key}
+    path = f"{where}/publishers/{publisher}/models/{quote(upstream_id, safe='@')}:{call}"
+    return endpoint_at(provider, provider.base_url, path, headers)
