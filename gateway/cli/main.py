@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gateway.cli import catalog, models
+from gateway.cli.explain import explain
 from gateway.cli.serve import serve
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.command()(explain)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 
