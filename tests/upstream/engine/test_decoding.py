@@ -1,0 +1,88 @@
+"""Compressed answers, which nobody asked for."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+from raw_peer import answer, chunked, listening, saying
+
+from gateway.types import Timeouts
+from gateway.upstream.engine import Engine, Limits, errors
+
+_TEXT = b'{"choices":[{"message":{"content":"' + b"word " * 40_000 + b'"}}]}'
+
+
+def _raw_deflate(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflater.compress(data) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", gzip.compress(_TEXT)),
+        (b"X-GZip", gzip.compress(_TEXT)),
+        (b"deflate", zlib.compress(_TEXT)),
+        (b"deflate", _raw_deflate(_TEXT)),
+        (b"identity", _TEXT),
+    ],
+)
+async def test_known_encodings_are_undone(engine: Engine, encoding: bytes, body: bytes) -> None:
+    """Read whole or as it comes; the headers no longer speak of what was undone."""
+    async with listening(saying(answer(body, b"200 OK", b"Content-Encoding: " + encoding))) as peer:
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        assert await response.read() == _TEXT
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        assert b"".join([data async for data in response.chunks()]) == _TEXT
+        assert ("content-encoding" in response.headers) is (encoding == b"identity")
+
+
+async def test_pieces_are_decoded_as_they_come(engine: Engine) -> None:
+    """A compressed stream that is flushed after each event is not held back, and may be left and taken up again."""
+    deflater = zlib.compressobj(wbits=31)
+    pieces = [deflater.compress(event) + deflater.flush(zlib.Z_SYNC_FLUSH) for event in (b"one", b"two")]
+    raw = chunked(*pieces, deflater.flush()).replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n", 1)
+    cut = raw.index(pieces[1])
+    async with listening(saying(raw[:cut], raw[cut:])) as peer:
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        assert await anext(response.chunks()) == b"one"
+        assert [data async for data in response.chunks()] == [b"two"]
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+async def test_a_bomb_stops_at_the_cap(encoding: bytes) -> None:
+    """No piece is larger than a step, and the sum never passes the cap by more (case S13)."""
+    bomb = (gzip.compress if encoding == b"gzip" else zlib.compress)(bytes(50_000_000))
+    engine = Engine(Limits(body_bytes=1_000_000))
+    async with listening(saying(answer(bomb, b"200 OK", b"content-encoding: " + encoding))) as peer:
+        with pytest.raises(errors.TooLarge):
+            await (await engine.send(peer.endpoint(), b"x", Timeouts())).read()
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        sizes = [len(await anext(response.chunks())) for _ in range(15)]
+        assert max(sizes) <= 65_536
+        with pytest.raises(errors.TooLarge):
+            await anext(response.chunks())
+        await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"this is not gzip at all", errors.ProtocolError),
+        (gzip.compress(_TEXT)[:-20], errors.Truncated),
+        (gzip.compress(_TEXT)[:40], errors.Truncated),
+    ],
+)
+async def test_broken_compression_is_an_error(engine: Engine, body: bytes, error: type[Exception]) -> None:
+    """A body that says gzip and is not, or ends within."""
+    async with listening(saying(answer(body, b"200 OK", b"content-encoding: gzip"))) as peer:
+        with pytest.raises(error):
+            await (await engine.send(peer.endpoint(), b"x", Timeouts())).read()
+
+
+async def test_an_empty_body_may_claim_any_known_encoding(engine: Engine) -> None:
+    """Servers put the header on answers without content too."""
+    async with listening(saying(answer(b"", b"200 OK", b"content-encoding: gzip"))) as peer:
+        assert await (await engine.send(peer.endpoint(), b"x", Timeouts())).read() == b""

@@ -1,0 +1,176 @@
+"""TLS towards providers: verified, named, resumed; with a private CA and client certificates where configured."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from raw_peer import Session, answer, listening
+
+from gateway.types import Endpoint, Origin, Timeouts
+from gateway.upstream.engine import Engine, errors
+
+_TIMEOUTS = Timeouts()
+_NAMED = x509.SubjectAlternativeName([x509.DNSName("api.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+_BORN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+@dataclass
+class Authority:
+    """A CA of our own, with the files that it signs."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{self.folder.name} CA")])
+        self.certificate = self._signed(self.name, self.key.public_key(), x509.BasicConstraints(True, None))
+        self.ca_file = self._write("ca.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, *extensions: x509.ExtensionType) -> str:
+        """A PEM file of certificate and key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        pem = self._signed(subject, key.public_key(), *extensions).public_bytes(serialization.Encoding.PEM)
+        pem += key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return self._write(f"{name}.pem", pem)
+
+    def _signed(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *extensions: x509.ExtensionType
+    ) -> x509.Certificate:
+        builder = x509.CertificateBuilder(self.name, subject, key, x509.random_serial_number())
+        builder = builder.not_valid_before(_BORN).not_valid_after(_BORN + datetime.timedelta(days=36500))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(self.key, hashes.SHA256())
+
+    def _write(self, name: str, pem: bytes) -> str:
+        path = self.folder / name
+        path.write_bytes(pem)
+        return str(path)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def _server(pem: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+def _endpoint(origin: Origin) -> Endpoint:
+    return Endpoint(origin, "POST", "/", ())
+
+
+async def _telling(session: Session) -> None:
+    """Says which protocol was agreed on, whether the session was resumed and who the client is."""
+    tls = session.writer.get_extra_info("ssl_object")
+    peer = (tls.getpeercert() or {}).get("subject", ((("", ""),),))
+    while True:
+        await session.request()
+        text = f"{tls.selected_alpn_protocol()} {tls.session_reused} {peer[0][0][1]}"
+        await session.send(answer(text.encode(), b"200 OK", b"connection: close"))
+        return
+
+
+async def test_a_private_ca_is_trusted_where_the_origin_names_it(engine: Engine, authority: Authority) -> None:
+    """And its sessions are resumed by later connections."""
+    tls = _server(authority.issue("server", _NAMED))
+    tls.set_alpn_protocols(["http/1.1"])
+    async with listening(_telling, tls) as peer:
+        endpoint = _endpoint(replace(peer.origin, ca_file=authority.ca_file))
+        answers = [await (await engine.send(endpoint, b"x", _TIMEOUTS)).read() for _ in range(3)]
+    assert answers == [b"http/1.1 False ", b"http/1.1 True ", b"http/1.1 True "]
+
+
+async def test_an_unknown_ca_is_refused_before_anything_is_sent(engine: Engine, authority: Authority) -> None:
+    """Without `ca_file` only public roots are trusted."""
+    async with listening(_telling, _server(authority.issue("server", _NAMED))) as peer:
+        with pytest.raises(errors.TlsFailed, match="certificate was not accepted") as caught:
+            await engine.send(_endpoint(peer.origin), b"x", _TIMEOUTS)
+        assert not caught.value.sent
+        assert peer.requests == []
+
+
+async def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None:
+    """The name asked for must stand in the certificate, whatever address it resolves to."""
+
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    names: list[str | None] = []
+    tls = _server(authority.issue("server", _NAMED))
+    tls.sni_callback = lambda _socket, name, _context: names.append(name)  # type: ignore[assignment,misc]
+    engine = Engine(resolver=resolver)
+    async with listening(_telling, tls) as peer:
+        origin = replace(peer.origin, ca_file=authority.ca_file)
+        response = await engine.send(_endpoint(replace(origin, host="api.test")), b"x", _TIMEOUTS)
+        assert response.status == 200
+        with pytest.raises(errors.TlsFailed):
+            await engine.send(_endpoint(replace(origin, host="other.test")), b"x", _TIMEOUTS)
+        await engine.aclose()
+    assert names == ["api.test", "other.test"]
+
+
+async def test_a_client_certificate_is_shown_where_the_origin_has_one(engine: Engine, authority: Authority) -> None:
+    """The server sees who calls; without it the server refuses."""
+    tls = _server(authority.issue("server", _NAMED))
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_verify_locations(authority.ca_file)
+    async with listening(_telling, tls) as peer:
+        origin = replace(peer.origin, ca_file=authority.ca_file)
+        endpoint = _endpoint(replace(origin, client_cert=authority.issue("gateway")))
+        assert (await (await engine.send(endpoint, b"x", _TIMEOUTS)).read()).endswith(b" gateway")
+        with pytest.raises(errors.EngineError):
+            await engine.send(_endpoint(origin), b"x", _TIMEOUTS)
+
+
+async def test_unusable_files_are_reported_as_such(engine: Engine, authority: Authority) -> None:
+    """A missing CA file and a certificate that is none."""
+    Path(authority.ca_file).with_name("junk.pem").write_bytes(b"junk")
+    junk = str(Path(authority.ca_file).with_name("junk.pem"))
+    origin = Origin("https", "127.0.0.1", 1, allow_private=True)
+    for broken in (replace(origin, ca_file="/nowhere.pem"), replace(origin, client_cert=junk)):
+        with pytest.raises(errors.TlsFailed, match="not usable"):
+            await engine.send(_endpoint(broken), b"x", _TIMEOUTS)
+
+
+async def test_a_peer_without_tls_is_refused(engine: Engine) -> None:
+    """Plain HTTP on a TLS port fails the handshake."""
+
+    async def handle(session: Session) -> None:
+        await session.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with listening(handle) as peer:
+        with pytest.raises(errors.EngineError) as caught:
+            await engine.send(_endpoint(replace(peer.origin, scheme="https")), b"x", _TIMEOUTS)
+        assert not caught.value.sent
+
+
+async def test_large_bodies_cross_tls_both_ways(engine: Engine, authority: Authority) -> None:
+    """With back-pressure on, over one connection."""
+    body = b"0123456789abcdef" * 200_000
+
+    async def handle(session: Session) -> None:
+        while True:
+            request = await session.request()
+            await session.send(answer(request.partition(b"\r\n\r\n")[2]))
+
+    async with listening(handle, _server(authority.issue("server", _NAMED))) as peer:
+        endpoint = _endpoint(replace(peer.origin, ca_file=authority.ca_file))
+        for _ in range(2):
+            response = await engine.send(endpoint, body, _TIMEOUTS)
+            assert b"".join([data async for data in response.chunks()]) == body
+        assert peer.accepted == 1
