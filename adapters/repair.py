@@ -186,7 +186,7 @@ class ChoiceState:
         self.finished = False
         self._arguments: list[bool] = []
         """For each call begun, whether arguments have come."""
-        self._by_index: dict[object, int] = {}
+        self._by_index: dict[int, int] = {}
         self._by_id: dict[str, int] = {}
 
     @property
@@ -263,7 +263,8 @@ class ChoiceState:
 
     def _repair_call_delta(self, call: dict[str, Any]) -> bool:
         """Numbers a call's delta by our own count, and has id, type and name in its first delta only."""
-        told_index, told_id = call.get("index"), call.get("id")
+        told_index = index if type(index := call.get("index")) is int else None
+        told_id = call.get("id")
         function: dict[str, Any] = call.get("function") or {}
         at = self._position(told_index, told_id, function.get("name"))
         if at is None:
@@ -285,7 +286,7 @@ class ChoiceState:
             self._arguments[call["index"]] = True
         return changed
 
-    def _position(self, index: object, call_id: object, name: object) -> int | None:
+    def _position(self, index: int | None, call_id: object, name: object) -> int | None:
         """Which begun call a delta continues; None where it begins one."""
         if isinstance(call_id, str) and call_id:
             if call_id in self._by_id:
@@ -295,7 +296,7 @@ class ChoiceState:
             return self._by_index.get(index)
         return None if name or not self._arguments else len(self._arguments) - 1
 
-    def _begin(self, call: dict[str, Any], index: object, call_id: object) -> bool:
+    def _begin(self, call: dict[str, Any], index: int | None, call_id: object) -> bool:
         at = len(self._arguments)
         changed = index != at or call.get("type") != "function"
         if not isinstance(call_id, str) or not call_id:

@@ -46,7 +46,7 @@ def fixture(adapter: str, name: str) -> dict[str, Any]:
 
 def sse(*events: Any, end: str = "\n") -> bytes:
     """Server-sent events: objects as data, strings as they stand."""
-    lines = [event if isinstance(event, str) else f"data: {json.dumps(event)}" for event in events]
+    lines = [event if isinstance(event, str) else f"data: {json.dumps(event, ensure_ascii=False)}" for event in events]
     return "".join(f"{line}{end}{end}" for line in lines).encode()
 
 

@@ -1,0 +1,298 @@
+"""Streams in OpenAI's dialect: untouched where they are right, put right where they are not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters import ADAPTERS
+from adapters.base import ChatStream
+from gateway.chat import Chat
+from gateway.errors import Kind
+from gateway.types import Usage
+from tests.adapters.answering import STAMP, chat, chunk, chunks, cuts, fed, said, sse, streaming
+
+DONE = "data: [DONE]"
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+TOLD = chunk(choices=[], usage=USAGE)
+CLEAN: list[Any] = [
+    chunk({"role": "assistant", "content": "", "refusal": None}),
+    *[chunk({"content": word}) for word in ("Grüße", ' "quoted"', " \n\n data: x", "\\", "☀", "")],
+    chunk({}, "stop"),
+    TOLD,
+    DONE,
+]
+
+
+def opened(request: Chat | None = None) -> ChatStream:
+    return ADAPTERS["openai"].stream(request or streaming(), STAMP)
+
+
+def relayed(*events: Any, request: Chat | None = None) -> bytes:
+    """What the caller gets of these events, `[DONE]` added."""
+    return fed(opened(request), [sse(*events, DONE)])
+
+
+def call(index: int | None = 0, **members: Any) -> dict[str, Any]:
+    """A delta of one tool call; `name` and `arguments` go into its function."""
+    function = {key: members.pop(key) for key in ("name", "arguments") if key in members}
+    return {"tool_calls": [{**({} if index is None else {"index": index}), **members, "function": function}]}
+
+
+def test_well_behaved_stream_passes_byte_for_byte_however_it_is_cut() -> None:
+    """Nothing is re-encoded, whatever the reads: the caller gets the provider's own bytes."""
+    body = sse(*CLEAN)
+    for pieces in cuts(body):
+        stream = opened()
+        assert fed(stream, pieces) == body
+        assert stream.usage == Usage(input=3, output=2)
+
+
+def test_events_go_on_with_the_read_that_completes_them() -> None:
+    """No event waits for the next one, and none goes out in part."""
+    stream = opened()
+    events = [sse(event) for event in CLEAN[:-2]]
+    for event in events:
+        assert stream.feed(event[:-1]) == b""
+        assert stream.feed(event[-1:]) == event
+
+
+def test_usage_chunk_is_kept_back_until_the_end() -> None:
+    """The caller sees usage and `[DONE]` only after the attempt could be settled."""
+    stream = opened()
+    out = stream.feed(sse(*CLEAN))
+    assert b"usage" not in out
+    assert b"[DONE]" not in out
+    assert stream.finished
+    assert stream.end() == sse(TOLD, DONE)
+
+
+def test_estimate_of_the_gateway_takes_the_place_of_missing_usage() -> None:
+    """Usage set before the end is what the caller is told."""
+    stream = opened()
+    stream.feed(sse(*CLEAN[:-2], DONE))
+    assert stream.usage is None
+    stream.usage = Usage(input=7, output=1)
+    assert chunks(stream.end())[-1]["usage"]["total_tokens"] == 8
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_padding_reaches_only_those_who_asked_for_it(asked: bool) -> None:
+    """`obfuscation` is stripped unless the caller wanted it."""
+    events = [chunk({"role": "assistant", "content": "a"}, obfuscation="x1"), chunk({"content": "b"}, obfuscation="y")]
+    options = {"stream_options": {"include_obfuscation": True}} if asked else {}
+    stream = opened(chat(stream=True, **options))
+    out = stream.feed(sse(*events))
+    assert (b"obfuscation" in out) is asked
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_line_ends_and_comments_do_not_matter(line_end: str) -> None:
+    """CRLF, CR and comments come out as plain events."""
+    body = sse(": keep-alive", *CLEAN[:3], ": keep-alive", *CLEAN[3:], end=line_end)
+    for pieces in cuts(body):
+        assert fed(opened(), pieces) == sse(*CLEAN)
+
+
+def test_envelope_is_that_of_the_first_chunk() -> None:
+    """id, model, created and object do not change within a stream, and are never empty."""
+    out = relayed(
+        {"choices": [], "id": "", "model": "", "created": 0, "object": "", "prompt_filter_results": [1]},
+        chunk({"role": "assistant", "content": "a"}, id="", created=0),
+        chunk({"content": "b"}, id="other", created=8, model="m2"),
+        chunk({}, "stop"),
+    )
+    first, *rest = chunks(out)
+    assert first["id"] == STAMP.id
+    assert first["prompt_filter_results"] == [1]
+    assert {(event["id"], event["created"], event["model"], event["object"]) for event in rest} == {
+        (STAMP.id, STAMP.created, "example-1", "chat.completion.chunk")
+    }
+
+
+def test_finish_comes_once_and_nothing_is_said_after_it() -> None:
+    """Repeated finish reasons, empty deltas and text after the end are left out; what must be replayed is not."""
+    events = chunks(
+        relayed(
+            chunk({"role": "assistant", "content": "a"}, "stop"),
+            chunk({"role": "assistant", "content": ""}, "stop", usage=USAGE),
+            chunk({"content": "late"}),
+            chunk({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}),
+        )
+    )
+    assert [event["choices"][0]["finish_reason"] for event in events[:-1]] == ["stop", None]
+    assert events[1]["choices"][0]["delta"] == {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("told", "tools", "given"),
+    [
+        ("stop", True, "tool_calls"),
+        ("tool_calls", False, "stop"),
+        ("model_length", False, "length"),
+        ("eos", False, "stop"),
+        ("", False, "stop"),
+        ("", True, "tool_calls"),
+        ("content_filter", False, "content_filter"),
+    ],
+)
+def test_finish_reasons_are_openais(told: str, tools: bool, given: str) -> None:
+    """Other words, missing words and words that do not fit the deltas are put right."""
+    delta = call(id="c1", type="function", name="f", arguments="{}") if tools else {"content": "a"}
+    assert said(relayed(chunk(delta), chunk({}, told)))["finish_reason"] == given
+
+
+def test_forced_call_may_finish_with_stop() -> None:
+    """OpenAI says `stop` where the caller forced the call, and so do we."""
+    forcing = streaming(tool_choice={"type": "function", "function": {"name": "f"}})
+    delta = call(id="c1", type="function", name="f", arguments="{}")
+    assert said(relayed(chunk(delta), chunk({}, "stop"), request=forcing))["finish_reason"] == "stop"
+
+
+F, G = {"name": "f", "arguments": "{}"}, {"name": "g", "arguments": "{}"}
+ONE, TWO = [["f", "{}"]], [["f", "{}"], ["g", "{}"]]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "calls"),
+    [
+        pytest.param(
+            [call(0, id="a", type="function", name="f", arguments=""), call(0, arguments="{"), call(0, arguments="}")],
+            ONE,
+            id="as OpenAI",
+        ),
+        pytest.param([call(3, id="a", name="f", arguments="{"), call(3, arguments="}")], ONE, id="index from 3"),
+        pytest.param([call(None, id="a", **F), call(None, id="b", **G)], TWO, id="no index"),
+        pytest.param([call(0, id="a", **F), call(0, id="b", **G)], TWO, id="index repeats"),
+        pytest.param(
+            [call(0, id="a", name="f", arguments="{"), call(0, id="a", name="f", arguments="}")], ONE, id="name repeats"
+        ),
+        pytest.param([call(0, id="a", name="f", arguments={})], ONE, id="arguments an object"),
+        pytest.param([call(0, id="a", name="f", arguments="null")], ONE, id="arguments null"),
+        pytest.param([call(0, id="a", name="f")], ONE, id="no arguments"),
+        pytest.param([call(None, id="", **F), call(None, id="", **G)], TWO, id="no id"),
+        pytest.param([call(0, id="a", name="f"), call(0, id="other", arguments="{}")], ONE, id="id changes"),
+    ],
+)
+def test_tool_calls_are_numbered_and_whole(deltas: list[dict[str, Any]], calls: list[list[str]]) -> None:
+    """However a provider counts and cuts its calls, a client can put them together."""
+    out = relayed(*map(chunk, deltas), chunk({}, "tool_calls"))
+    assert said(out)["calls"] == calls
+    choices = [choice for event in chunks(out) for choice in event["choices"]]
+    begun = [part for choice in choices for part in choice["delta"].get("tool_calls", []) if "id" in part]
+    assert [part["index"] for part in begun] == list(range(len(calls)))
+    assert all(part["type"] == "function" and part["id"] for part in begun)
+    assert len({part["id"] for part in begun}) == len(calls)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"error": {"message": "Upstream gone", "code": 502}},
+        chunk({"content": ""}, error={"message": "Upstream gone", "code": 502}),
+        chunk(choices=[{"index": 0, "delta": {}, "error": {"message": "Upstream gone", "code": 502}}]),
+        'event: error\ndata: {"error": {"message": "Upstream gone"}}',
+        chunk({"content": ""}, "error"),
+        "data: {cut",
+        "data: 7",
+        chunk(choices=[7]),
+        chunk(choices=[{"index": 4_000_000_000, "delta": {}}]),
+    ],
+)
+def test_error_within_a_stream_ends_it(event: Any) -> None:
+    """What came before is given, then nothing: no finish reason, no `[DONE]`, and the attempt counts as billed."""
+    stream = opened()
+    good = sse(*CLEAN[:3])
+    assert fed(stream, [good + sse(event, chunk({"content": "after"}), DONE)]) == good
+    assert stream.failure is not None
+    assert stream.failure.kind is Kind.BROKEN
+    assert stream.failure.billed
+
+
+@pytest.mark.parametrize("body", [b"", b"data: [DONE]\n\n", b": ping\n\n", b'{"choices": []}', sse(TOLD, DONE)])
+def test_answer_without_content_is_a_failure_before_anything_went_out(body: bytes) -> None:
+    """An empty 200 can still be served by another candidate."""
+    stream = opened()
+    assert fed(stream, [body]) == b""
+    assert not stream.started
+    assert stream.failure is not None
+
+
+def test_finish_reason_at_the_end_of_the_body_is_an_end_too() -> None:
+    """Servers that forget `[DONE]` are complete once each choice has finished."""
+    assert fed(opened(), [sse(*CLEAN[:-1])]) == sse(*CLEAN)
+
+
+def test_last_event_without_its_blank_line_is_not_lost() -> None:
+    """A body that ends right after `[DONE]` is complete."""
+    assert fed(opened(), [sse(*CLEAN)[:-2]]) == sse(*CLEAN)
+
+
+def test_choices_of_one_stream_are_kept_apart() -> None:
+    """Role and finish reason are given once for each of n choices."""
+    choices = [{"index": index, "delta": {"content": str(index)}, "finish_reason": "stop"} for index in (1, 0)]
+    *events, _ = chunks(relayed(*[chunk(choices=[choice]) for choice in choices], TOLD, request=streaming(n=2)))
+    assert [event["choices"][0]["index"] for event in events] == [1, 0]
+    assert all(event["choices"][0]["delta"]["role"] == "assistant" for event in events)
+
+
+def test_half_an_emoji_does_not_break_a_stream() -> None:
+    """A surrogate pair cut between two deltas goes on as it came."""
+    halves = [rf"data: {json.dumps(chunk({'content': 'X'})).replace('X', half)}" for half in (r"\ud83d", r"\ude00")]
+    body = sse(CLEAN[0], *halves, *CLEAN[1:])
+    assert fed(opened(), [body]) == body
+
+
+def test_generated_bytes_are_counted_for_estimates() -> None:
+    """Text, reasoning and arguments count in UTF-8 bytes, whichever way the events went."""
+    words = [{"role": "assistant", "content": "ab"}, {"content": "ü"}, {"content": "cd"}, {"content": "ef"}]
+    for pieces in cuts(sse(*map(chunk, words))):
+        stream = opened()
+        for piece in pieces:
+            stream.feed(piece)
+        assert stream.output_bytes == 8
+
+
+MEMBERS = [
+    *("id", "choices", "index", "delta", "message", "role", "content", "tool_calls", "function", "name", "arguments"),
+    *("finish_reason", "usage", "error", "prompt_tokens", "completion_tokens", "reasoning", "logprobs", "x_groq"),
+    *("service_tier", "text", "thinking", "type"),
+]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 5)
+    | st.text(max_size=4)
+    | st.sampled_from(["stop", "assistant", "error"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(MEMBERS),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)
+CALLS = st.lists(
+    st.fixed_dictionaries({}, optional={"index": JSON, "id": JSON, "function": JSON, "type": JSON}), max_size=3
+)
+CHOICES = st.lists(
+    JSON
+    | st.fixed_dictionaries({"delta": JSON | st.fixed_dictionaries({"tool_calls": CALLS})}, optional={"index": JSON}),
+    max_size=3,
+)
+
+
+@given(
+    st.lists(JSON | st.fixed_dictionaries({"choices": CHOICES}, optional={"usage": JSON, "error": JSON}), max_size=4)
+)
+def test_no_provider_can_break_the_stream(events: list[Any]) -> None:
+    """Whatever JSON comes, the stream ends well or has a failure; nothing is raised."""
+    stream = opened()
+    out = fed(stream, [sse(*events)])
+    assert (stream.failure is None) is out.endswith(b"data: [DONE]\n\n")
