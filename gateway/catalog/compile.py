@@ -10,12 +10,15 @@ from typing import TypeVar
 from adapters import ADAPTERS
 from gateway.catalog.addresses import check_base_url
 from gateway.catalog.document import Document
+from gateway.catalog.models import ModelEntry
 from gateway.catalog.prices import compile_prices
 from gateway.catalog.problems import InvalidCatalog, Path, Problem
-from gateway.catalog.schema import CatalogEntry, ModelEntry, ProviderEntry, TierEntry, TimeoutsEntry
+from gateway.catalog.providers import ProviderEntry, TimeoutsEntry
+from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import SecretMissing, resolve_reference
 from gateway.catalog.snapshot import Snapshot
 from gateway.catalog.targets import compile_targets
+from gateway.catalog.tiers import TierEntry
 from gateway.types import (
     Capability,
     Deployment,
