@@ -66,10 +66,14 @@ def settle(ledger: Ledger, a: Attempt, usage: Usage = USAGE, **changes: Any) -> 
     return ledger.settle(a, usage=usage, **given)
 
 
+def new_ledger(store: Any, data_dir: Path, **options: Any) -> Ledger:
+    given: dict[str, Any] = {"clock": time.time, "monotonic": time.monotonic, "reserve_deadline_s": 10.0, **options}
+    return Ledger(store, data_dir, chance=random.Random(CHANCE.getrandbits(64)), **given)
+
+
 @asynccontextmanager
 async def open_ledger(store: Any, data_dir: Path, **options: Any) -> AsyncIterator[Ledger]:
-    given: dict[str, Any] = {"clock": time.time, "monotonic": time.monotonic, "reserve_deadline_s": 10.0, **options}
-    ledger = Ledger(store, data_dir, chance=random.Random(CHANCE.getrandbits(64)), **given)
+    ledger = new_ledger(store, data_dir, **options)
     await ledger.start()
     try:
         yield ledger

@@ -1,0 +1,107 @@
+"""SIGKILL at every step of an attempt, then recovery; and many processes on one budget."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from books import COST, HOLD, attempt, audit, budget, open_ledger, posted, settle, until_async
+from redis.asyncio import Redis
+from stores import StoreServer
+
+from gateway.errors import CallerError
+from gateway.ledger.exchange import tag
+
+CHILD = Path(__file__).parents[1] / "ledger_child.py"
+ROOT = Path(__file__).parents[2]
+DOLLAR = 10**9
+
+
+async def child(what: str, server: StoreServer, data_dir: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, CHILD, what, server.socket, data_dir),
+        env={"PYTHONPATH": f"{ROOT}:{CHILD.parent}"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("point", "entries", "cost", "source"),
+    [
+        ("held", 0, 0, ""),
+        ("begun", 10, 10 * 10_000, "estimated"),
+        ("sent", 10, 10 * HOLD, "held"),
+        ("ended", 10, 10 * COST, "provider"),
+        ("booked", 10, 10 * COST, "provider"),
+    ],
+)
+async def test_a_killed_process_leaves_exact_books(
+    store: Redis, session_store: StoreServer, tmp_path: Path, point: str, entries: int, cost: int, source: str
+) -> None:
+    """Never sent: nothing. Sent: an estimate, the hold where a budget is hard. Ended: once, whoever books it."""
+    process = await child(point, session_store, tmp_path)
+    assert await process.wait() == -signal.SIGKILL
+    async with open_ledger(store, tmp_path):
+        found = await audit(store)
+        assert [e["usage_source"] for e in found] == [source] * entries
+        assert sum(e["cost_nano_usd"] for e in found) == cost
+        assert await posted(store) == (0 if point in ("held", "begun") else cost)
+    async with open_ledger(store, tmp_path):
+        assert len(await audit(store)) == entries
+    assert list((tmp_path / "wal").iterdir()) == []
+
+
+async def test_recovery_that_dies_is_recovered(store: Redis, session_store: StoreServer, tmp_path: Path) -> None:
+    """The log of the dead is deleted only when the store has all of it."""
+    await (await child("ended", session_store, tmp_path)).wait()
+    (log,) = (tmp_path / "wal").iterdir()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in log.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    async with open_ledger(store, tmp_path):
+        assert len(await audit(store)) == 10
+    copy.rename(tmp_path / "wal" / log.name)
+    async with open_ledger(store, tmp_path) as ledger:
+        assert len(await audit(store)) == 10
+        assert ledger.lag["endings_dup"] == 10
+
+
+async def test_no_number_of_processes_overruns_a_hard_budget(
+    store: Redis, session_store: StoreServer, tmp_path: Path
+) -> None:
+    """Four processes, fifty callers each: spent and held never exceed the dollar, and nearly all of it can be used."""
+    children = [await child(str(n), session_store, tmp_path) for n in range(4)]
+    waiting = asyncio.gather(*(c.communicate() for c in children))
+    worst = 0
+    while not waiting.done():
+        for name in await store.keys(tag("main") + "b:b1:*"):
+            held, spent = await store.hmget(name, "res", "post")
+            worst = max(worst, int(held or 0) + int(spent or 0))
+        await asyncio.sleep(0.002)
+    spent_by_children = sum(int(out) for out, _ in waiting.result())
+    assert [c.returncode for c in children] == [0] * 4
+    assert 0 < spent_by_children <= DOLLAR
+    assert worst <= DOLLAR
+    async with open_ledger(store, tmp_path) as ledger:
+        assert sum(e["cost_nano_usd"] for e in await audit(store)) == spent_by_children == await posted(store)
+        with contextlib.suppress(CallerError):
+            for _ in range(100_000):
+                await ledger.reserve(a := attempt(), budget(DOLLAR))
+                settle(ledger, a)
+        assert DOLLAR * 9 // 10 <= await posted(store) <= DOLLAR
+
+
+async def test_a_budget_is_not_overrun_by_the_dying(store: Redis, session_store: StoreServer, tmp_path: Path) -> None:
+    """One of two competing processes is killed: what it had sent is booked at worst, and nothing stays held."""
+    doomed, other = [await child(str(n), session_store, tmp_path) for n in (11, 12)]
+    await until_async(lambda: store.hlen(tag("main") + "h"))
+    doomed.send_signal(signal.SIGKILL)
+    await asyncio.gather(doomed.communicate(), other.communicate())
+    async with open_ledger(store, tmp_path):
+        await audit(store)
+        assert await posted(store) <= DOLLAR

@@ -1,0 +1,209 @@
+"""Random histories against a reference that keeps the same books in a few dictionaries."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from books import attempt, audit, budget, flushed, new_ledger, posted
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from stores import StoreServer
+
+from gateway.errors import CallerError
+from gateway.ledger.attempt import Attempt
+from gateway.ledger.cost import cost_nano
+from gateway.ledger.exchange import Exchange
+from gateway.ledger.records import Booking, booking, encode, line, usage_numbers
+from gateway.storage.client import connect
+from gateway.types import Usage
+
+LIMIT = 5_000_000
+
+
+class Books(RuleBasedStateMachine):
+    """Attempts are held, sent, settled, voided, repeated, corrected; the process is killed; the reference follows."""
+
+    server: StoreServer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp(prefix="tg-"))
+        self.under_way: list[Attempt] = []
+        self.bookings: list[Booking] = []
+        self.spent: dict[str, int] = {}
+        """Attempt -> nano-USD that must be booked."""
+        self.limited: set[str] = set()
+        self.known: dict[str, Attempt] = {}
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    @initialize()
+    def open(self) -> None:
+        async def start() -> None:
+            self.store = connect(str(self.server.socket))
+            await self.store.execute_command("FLUSHALL")
+            await self._open()
+
+        self.do(start())
+
+    async def _open(self) -> None:
+        self.ledger = new_ledger(self.store, self.folder)
+        await self.ledger.start()
+        self.exchange = Exchange(self.store, "other")
+
+    def committed(self) -> int:
+        held = sum(a.hold_nano for a in self.under_way if a.aid in self.limited)
+        return held + sum(nano for aid, nano in self.spent.items() if aid in self.limited)
+
+    @rule()
+    def begin(self) -> None:
+        async def work() -> None:
+            self.ledger.begin(a := attempt())
+            self.under_way.append(a)
+
+        self.do(work())
+
+    @rule(output=st.integers(1, 400))
+    def reserve(self, output: int) -> None:
+        a = attempt(output_tokens=output)
+        worst = 100_000 + 5_000 * output
+
+        async def work() -> bool:
+            await flushed(self.ledger)
+            try:
+                await self.ledger.reserve(a, budget(LIMIT, per="total"))
+            except CallerError:
+                return False
+            return True
+
+        fits = self.committed() + worst <= LIMIT
+        assert self.do(work()) == fits
+        if fits:
+            self.under_way.append(a)
+            self.limited.add(a.aid)
+
+    @rule(pick=st.integers(0, 50), tokens=st.integers(0, 180), source=st.sampled_from(["provider", "estimated"]))
+    def settle(self, pick: int, tokens: int, source: Any) -> None:
+        if not self.under_way:
+            return
+        a = self.under_way.pop(pick % len(self.under_way))
+        tokens = min(tokens, a.output_tokens or 0)
+        usage = Usage(input=10, output=tokens)
+
+        async def work() -> int:
+            given: dict[str, Any] = {"usage_source": source, "settlement": "complete", "latency_ms": 1, "ttft_ms": None}
+            self.ledger.settle(a, usage=usage, **given)
+            return self.ledger.settle(a, usage=Usage(input=99), **given)
+
+        assert self.do(work()) == 0
+        assert a.price is not None
+        self.spent[a.aid] = cost_nano(usage, a.price, started_at=a.at)
+        outcome: Any = "P" if source == "provider" else "E"
+        self.bookings.append(self._booking(a, outcome, usage))
+
+    @rule(pick=st.integers(0, 50))
+    def void(self, pick: int) -> None:
+        if self.under_way:
+            a = self.under_way.pop(pick % len(self.under_way))
+
+            async def work() -> None:
+                self.ledger.void(a)
+
+            self.do(work())
+            self.spent[a.aid] = 0
+
+    @rule(pick=st.integers(0, 50), times=st.integers(1, 3))
+    def repeat(self, pick: int, times: int) -> None:
+        """Another process books what is booked already."""
+        if self.bookings:
+            item = self.bookings[pick % len(self.bookings)]
+            self.do(flushed(self.ledger))
+            self.do(self.exchange.run("main", 0.0, [item] * times, [], []))
+
+    @rule(pick=st.integers(0, 50), tokens=st.integers(0, 180))
+    def correct(self, pick: int, tokens: int) -> None:
+        """The truth of an estimate arrives."""
+        estimates = [b for b in self.bookings if b[2] == "E"]
+        if not estimates:
+            return
+        item = estimates[pick % len(estimates)]
+        a, usage = self.known[item[0]], Usage(input=10, output=tokens)
+        truth = self._booking(a, "P", usage)
+        self.do(flushed(self.ledger))
+        self.do(self.exchange.run("main", 0.0, [truth], [], []))
+        self.bookings[self.bookings.index(item)] = truth
+        self.spent[a.aid] = truth[3]
+
+    @rule()
+    def die(self) -> None:
+        """The process is gone; another one recovers its log."""
+
+        async def work() -> None:
+            await self.ledger._upkeep.stop()
+            for lane in self.ledger._outbox.lanes.values():
+                lane.stop()
+            await asyncio.sleep(0)
+            for a in self.under_way:
+                assert a.price is not None
+                estimate = cost_nano(Usage(input=10), a.price, started_at=a.at)
+                self.spent[a.aid] = a.hold_nano or estimate
+            self.under_way.clear()
+            await self.ledger._wal.close()
+            await self._open()
+
+        self.do(work())
+
+    @invariant()
+    def agree(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+
+        async def work() -> None:
+            await flushed(self.ledger)
+            assert await posted(self.store) == sum(n for aid, n in self.spent.items() if aid in self.limited)
+            if not self.under_way:
+                assert sum(e["cost_nano_usd"] for e in await audit(self.store)) == sum(self.spent.values())
+
+        self.do(work())
+
+    def teardown(self) -> None:
+        async def work() -> None:
+            for a in self.under_way:
+                self.ledger.void(a)
+            await self.ledger.close()
+            await audit(self.store)
+            await self.store.aclose()
+
+        if hasattr(self, "ledger"):
+            self.do(work())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    def _booking(self, a: Attempt, outcome: Any, usage: Usage) -> Booking:
+        assert a.price is not None
+        self.known[a.aid] = a
+        nano = cost_nano(usage, a.price, started_at=a.at)
+        numbers = usage_numbers(usage)
+        text = encode((outcome, nano, numbers, "provider", "complete", 1, None, None, 200, False))
+        return booking(a, outcome, nano, numbers, line(a.envelope, text), may_be_held=True)
+
+
+@pytest.mark.timeout(120)
+def test_any_history_keeps_the_books(own_store: StoreServer) -> None:
+    """Journal, roll-ups, budget and reference agree after every step; a failure prints the history to replay."""
+    Books.server = own_store
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Books,
+        settings=settings(
+            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

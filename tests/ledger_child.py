@@ -1,0 +1,82 @@
+"""A process that keeps books and dies, or competes for a budget: `python ledger_child.py WHAT SOCKET DATA_DIR`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from books import CHANCE, PRICE, attempt, budget, flushed, open_ledger, settle
+
+from gateway.errors import CallerError
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.wal import Wal
+from gateway.storage.client import connect
+from gateway.types import Usage
+
+DOLLAR = 10**9
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def crash(ledger: Ledger, point: str) -> None:
+    """Comes as far as `point` with ten attempts, then dies without a word."""
+    attempts = [attempt() for _ in range(10)]
+    if point == "held":  # the store holds, the log does not say that anything was sent
+        Wal.sent = die  # type: ignore[assignment,method-assign]
+        await ledger.reserve(attempts[0], budget(DOLLAR))
+    for a in attempts:
+        if point == "begun":
+            ledger.begin(a)
+        else:
+            await ledger.reserve(a, budget(DOLLAR))
+    if point in ("begun", "sent"):
+        die()
+    if point == "booked":  # the store has it, the log does not say so
+        Wal.settled = die  # type: ignore[assignment,method-assign]
+    for a in attempts:
+        settle(ledger, a)
+    if point == "ended":
+        die()
+    await flushed(ledger)
+
+
+async def compete(ledger: Ledger, seed: int) -> None:
+    """Fifty callers spend from one dollar, five cents at worst each time, until refused; prints what they spent."""
+    chance = random.Random(seed)
+    spent = 0
+
+    async def caller() -> None:
+        nonlocal spent
+        while True:
+            a = attempt(price=PRICE, input_bound_tokens=1_000, output_tokens=9_800)
+            try:
+                await ledger.reserve(a, budget(DOLLAR))
+            except CallerError:
+                return
+            await asyncio.sleep(chance.random() / 200)
+            spent += settle(ledger, a, Usage(input=chance.randint(0, 1_000), output=chance.randint(0, 9_800)))
+
+    await asyncio.gather(*(caller() for _ in range(50)))
+    await flushed(ledger)
+    print(spent, flush=True)
+
+
+async def main(what: str, socket: str, data_dir: Path) -> None:
+    CHANCE.seed(os.getpid())  # no two processes make the same ids
+    store = connect(socket)
+    async with open_ledger(store, data_dir) as ledger:
+        if what.isdigit():
+            await compete(ledger, int(what))
+        else:
+            await crash(ledger, what)
+    await store.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
