@@ -10,7 +10,7 @@ from made_catalogs import NOW, deployment, needs, price, snapshot, tier
 
 from gateway.routing import decision
 from gateway.routing.plan import Planner
-from gateway.types import Capability, Facts, Health, Options, Override, Stats
+from gateway.types import Capability, Facts, Health, Options, Override, Plan, Stats
 
 CHEAP = deployment("groq/small", price(0.1, 0.2))
 DEAR = deployment("anthropic/large", price(5, 25))
@@ -36,7 +36,7 @@ OPTIONS = Options(
 )
 
 
-def recorded(alias: str, options: Options, facts: Facts, *, explain: bool) -> tuple[object, bytes]:
+def recorded(alias: str, options: Options, facts: Facts, *, explain: bool) -> tuple[Plan, bytes]:
     """A plan and its record."""
     target, wanted = CATALOG.targets[alias], needs(Capability.STREAMING, input_tokens=1234, output_tokens=50)
     made = Planner(CATALOG).plan(alias, target, wanted, options, facts, explain=explain)
@@ -49,6 +49,15 @@ def test_replaying_a_record_gives_the_same_plan(alias: str, explain: bool) -> No
     """Candidates, costs, drops, reasons and steps."""
     made, data = recorded(alias, OPTIONS, FACTS, explain=explain)
     assert decision.replay(decision.decode(data), CATALOG) == made
+
+
+def test_an_explanation_can_be_asked_for_later() -> None:
+    """The same candidates, now with every reason."""
+    made, data = recorded("fast", OPTIONS, FACTS, explain=False)
+    again = decision.replay(decision.decode(data), CATALOG, explain=True)
+    assert made.dropped == ()
+    assert again.candidates == made.candidates
+    assert [drop.rule for drop in again.dropped] == ["healthy"]
 
 
 @given(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from clocks import SetClock
 
-from gateway.routing.retry import RetryBudget, delay_s
+from gateway.routing.retry import RetryBudget, RetryBudgets, delay_s
 
 
 def withdrawn(budget: RetryBudget, most: int = 100_000) -> int:
@@ -46,6 +46,14 @@ def test_unspent_retries_are_lost() -> None:
     assert withdrawn(budget, 1) == 1
     clock.advance(3600)
     assert withdrawn(budget) == 10
+
+
+def test_one_tiers_outage_leaves_the_others_their_retries() -> None:
+    """Each tier has a budget of its own, the same one each time."""
+    budgets = RetryBudgets(SetClock(50.0))
+    assert withdrawn(budgets.of("fast")) == 10
+    assert withdrawn(budgets.of("fast")) == 0
+    assert withdrawn(budgets.of("smart")) == 10
 
 
 @pytest.mark.parametrize(
