@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import catalog, models
+from gateway.cli import audit, catalog, keys, ledger, models
 from gateway.cli.explain import explain
+from gateway.cli.report import report
 from gateway.cli.serve import serve
 
 app = typer.Typer(
@@ -17,8 +18,12 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(explain)
+app.command()(report)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

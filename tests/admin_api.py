@@ -1,0 +1,171 @@
+"""The admin API over a real socket and a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import secrets
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from clocks import SetClock
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+
+from gateway.admin.audit import Audit
+from gateway.admin.desk import Desk
+from gateway.admin.routes import admin_routes
+from gateway.callers.bootstrap import Opened, open_callers
+from gateway.callers.caller import Caller
+from gateway.callers.keys import mint
+from gateway.callers.records import KeyRecord, StoredSecret
+from gateway.callers.roles import Role
+from gateway.errors import CatalogError
+
+ADMIN = "admin-token-of-the-tests"
+APP = "app-key-of-the-tests-----"
+
+
+@dataclasses.dataclass
+class Answer:
+    """What the admin API answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.json["error"]
+
+
+@dataclasses.dataclass
+class AdminApi:
+    """A client of a running admin API, and the parts behind it."""
+
+    url: str
+    opened: Opened
+    store: Redis
+    audit: Audit
+    clock: SetClock
+    seen: dict[str, Any]
+    """What the hooks were called with."""
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = ADMIN,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        lines = {**({"authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, lines, method=method)
+        return await asyncio.to_thread(_send, request)
+
+    async def key(self, **fields: Any) -> tuple[str, str]:
+        """Makes a key: its text and its id."""
+        made = await self("POST", "/admin/api/keys", {"name": "a key", **fields})
+        assert made.status == 201, made.text
+        return made.json["key"], made.json["id"]
+
+    async def outsider(self, role: Role) -> str:
+        """A key of another tenant, whose id is `abcdefghijkl`."""
+        key = mint("other", "abcdefghijkl").reveal()
+        record = KeyRecord(
+            key_id="abcdefghijkl",
+            tenant="other",
+            name="theirs",
+            role=role,
+            secrets=(StoredSecret(self.opened.pepper.digest(key.encode())),),
+            created_at=1.0,
+            created_by="bootstrapadm",
+        )
+        assert await self.opened.records.write(record)
+        return key
+
+
+def _send(request: urllib.request.Request) -> Answer:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=20) as response:
+            return Answer(response.status, dict(response.headers), response.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, dict(error.headers), error.read().decode())
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """A real uvicorn on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@pytest.fixture
+async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Path) -> AsyncIterator[AdminApi]:
+    """A running admin API with fakes behind its hooks."""
+    opened = await open_callers(
+        store, tmp_path, pepper=None, admin_token=ADMIN, app_key=APP, clock=clock, monotonic=monotonic
+    )
+    audit = Audit(store, opened.pepper, clock)
+    seen: dict[str, Any] = {}
+
+    async def health() -> Mapping[str, Any]:
+        return {"status": "ok"}
+
+    async def reload_catalog() -> Mapping[str, Any]:
+        if seen.get("bad_catalog"):
+            raise CatalogError("catalog.yaml:3: tiers.fast: unknown model 'x'")
+        return {"catalog": "abc"}
+
+    async def explain_past(request_id: str) -> Mapping[str, Any] | None:
+        return {"request_id": request_id} if request_id == "req_known" else None
+
+    async def explain(body: bytes, caller: Caller) -> Mapping[str, Any]:
+        if seen.get("fails"):
+            raise RuntimeError("inner words")
+        seen["explained"] = (body, caller.key_id)
+        return {"candidates": []}
+
+    app = Starlette(routes=admin_routes())
+    app.state.desk = Desk(
+        store=store,
+        callers=opened.callers,
+        records=opened.records,
+        pepper=opened.pepper,
+        audit=audit,
+        clock=clock,
+        new_request_id=lambda: f"req_{secrets.token_hex(8)}",
+        health=health,
+        reload_catalog=reload_catalog,
+        explain_past=explain_past,
+        explain=explain,
+    )
+    async with serving(app) as url:
+        yield AdminApi(url, opened, store, audit, clock, seen)
+    await opened.callers.close()

@@ -1,0 +1,5 @@
+"""The admin API for these tests."""
+
+from admin_api import admin
+
+__all__ = ["admin"]
