@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fakes import eventually
@@ -112,13 +113,33 @@ def admin(gateway: RunningGateway, path: str, body: Any = None, *, method: str =
 
 def entries(gateway: RunningGateway, request_id: str, count: int = 1) -> list[dict[str, Any]]:
     """The ledger's entries of a request, once there are `count` of them."""
+    return _entries(gateway, f"request_id={request_id}", lambda row: True, count)
 
+
+def entries_at(gateway: RunningGateway, deployment: str, count: int = 1) -> list[dict[str, Any]]:
+    """The ledger's entries of today at a deployment, once there are `count` of them."""
+    today = datetime.now(UTC).date()
+    period = f"from={today - timedelta(days=1)}&to={today + timedelta(days=2)}"
+    return _entries(gateway, period, lambda row: bool(row["deployment"] == deployment), count)
+
+
+def _entries(
+    gateway: RunningGateway, query: str, wanted: Callable[[dict[str, Any]], bool], count: int
+) -> list[dict[str, Any]]:
     def found() -> list[dict[str, Any]]:
-        answer = admin(gateway, f"/ledger?request_id={request_id}")
+        answer = admin(gateway, f"/ledger?{query}")
         assert answer.status == 200, answer.raw
-        rows: list[dict[str, Any]] = answer.body["entries"]
+        rows = [row for row in answer.body["data"] if wanted(row)]
         return rows if len(rows) >= count else []
 
     rows: list[dict[str, Any]] = eventually(found)
     assert len(rows) == count
     return rows
+
+
+def key_with(gateway: RunningGateway, **fields: Any) -> str:
+    """A fresh virtual key with these fields."""
+    answer = admin(gateway, "/keys", {"name": "test", "team": "tests", **fields}, method="POST")
+    assert answer.status == 201, answer.raw
+    key: str = answer.body["key"]
+    return key

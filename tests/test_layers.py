@@ -106,8 +106,9 @@ print(*problems, sep="\\n", end="")
 
 def test_importing_has_no_effect(tmp_path: Path) -> None:
     """Importing every module starts no thread, opens nothing, prints nothing, writes nothing."""
+    importable = [name for name in MODULES if not name.endswith(".__main__")]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{_IMPORT_ALL}", *MODULES],
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{_IMPORT_ALL}", *importable],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -29,7 +29,14 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder: Path = tmp_path_factory.mktemp("gateway")
     tiers = {f"t{n}": [f"a{n}", f"b{n}"] for n in range(PATIENT)}
     tiers |= {f"i{n}": [f"c{n}", f"d{n}"] for n in range(IMPATIENT)}
-    tiers |= {"dead": ["nobody", "somebody"], "claude": ["claude"], "gemini": ["gemini"], "sandbox": ["sandbox"]}
+    tiers |= {
+        "drain": ["drained", "undrained"],
+        "dead": ["nobody", "somebody"],
+        "claude": ["claude"],
+        "gemini": ["gemini"],
+    }
+    sandboxes = ["sandbox", *(f"failing{n}" for n in range(6))]
+    tiers |= {name: [name] for name in sandboxes}
     hurry = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.6}}
     catalog = catalog_for(
         fake,
@@ -40,9 +47,10 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "nobody": {"base_url": f"http://127.0.0.1:{free_port()}/v1"},
             "claude": {"adapter": "anthropic", "api_key": "env:UPSTREAM_KEY"},
             "gemini": {"adapter": "gemini", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/gemini/v1beta"},
-            "sandbox": {"adapter": "sandbox", "base_url": None, "allow_private": None},
+            **{name: {"adapter": "sandbox", "base_url": None, "allow_private": None} for name in sandboxes},
         },
-        models={"sandbox": {"deployments": [{"provider": "sandbox", "id": "sandbox-small"}]}},
+        models={name: {"deployments": [{"provider": name, "id": "sandbox-small"}]} for name in sandboxes},
+        tier_fields={"drain": {"on_caller_left": {"action": "drain", "seconds": 5}}},
         aliases={"gpt-4o": "sandbox"},
         presets={"precise": {"temperature": 0.0}},
     )
@@ -87,3 +95,9 @@ def client(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
 async def async_client(gateway: RunningGateway) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=APP_KEY, max_retries=0, timeout=20) as made:
         yield made
+
+
+@pytest.fixture
+def fake_drain(fake: FakeProvider) -> Scene:
+    """The tier whose departed callers' streams are read on."""
+    return Scene("drain", "drained", "undrained", fake)

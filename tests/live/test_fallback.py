@@ -1,0 +1,252 @@
+"""Failures before the first byte move on; after it they end the stream; each attempt is booked once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import answers
+import pytest
+from conformance import Conformance
+from fakes import NEVER, End, Gate, Reply, Script, error_reply, eventually, json_reply, stream_reply
+from running import RunningGateway
+from scenes import Scene
+from talk import CHAT, HELLO, Talk, chat, entries, entries_at, events_of
+
+STREAM = [False, True]
+GARBAGE = Reply(200, {"content-type": "application/json"}, [b"<html>not json</html>"])
+FAILURES: dict[str, Script] = {
+    "500": error_reply(500),
+    "502": error_reply(502),
+    "503": error_reply(503, retry_after="1"),
+    "429": error_reply(429, "rate_limit_exceeded", retry_after="1"),
+    "quota": error_reply(429, "insufficient_quota"),
+    "401": error_reply(401, "invalid_api_key"),
+    "403": error_reply(403),
+    "404": error_reply(404, "model_not_found"),
+    "409": error_reply(409),
+    "529": error_reply(529),
+    "redirect": Reply(302, {"location": "http://127.0.0.1:9/"}),
+    "reset at once": Reply(200, {"content-type": "application/json"}, [End.RESET]),
+    "closed at once": Reply(200, {"content-type": "application/json"}, [End.CLOSE]),
+    "garbage": GARBAGE,
+}
+
+
+def told(scene: Scene) -> str:
+    """What the second provider says where nothing is scripted."""
+    return f"Hello from {scene.second}."
+
+
+@pytest.mark.parametrize("stream", STREAM)
+@pytest.mark.parametrize("failure", list(FAILURES))
+def test_the_next_candidate_answers(gateway: RunningGateway, scene: Scene, failure: str, stream: bool) -> None:
+    """Whatever the first provider's failure, the caller gets the second one's answer and is told of two attempts."""
+    scene.script(FAILURES[failure])
+    answer = chat(gateway, scene.tier, stream=stream)
+    assert answer.status == 200
+    assert (answer.text if stream else answer.body["choices"][0]["message"]["content"]) == told(scene)
+    assert answer.headers["x-gateway-deployment"] == scene.second_deployment
+    assert answer.headers["x-gateway-attempts"] == "2"
+    assert len(scene.requests) == len(scene.second_requests) == 1
+
+
+@pytest.mark.parametrize("stream", STREAM)
+def test_a_provider_that_says_nothing(gateway: RunningGateway, impatient_scene: Scene, stream: bool) -> None:
+    """After its first-byte timeout the next candidate is asked, and the silent one's connection is closed."""
+    impatient_scene.script(NEVER)
+    answer = chat(gateway, impatient_scene.tier, stream=stream)
+    assert answer.status == 200
+    assert answer.headers["x-gateway-deployment"] == impatient_scene.second_deployment
+    assert eventually(lambda: impatient_scene.requests[0].left)
+
+
+@pytest.mark.parametrize("stream", STREAM)
+def test_a_provider_that_cannot_be_reached(gateway: RunningGateway, stream: bool) -> None:
+    """A closed port costs an attempt, not the request. Its breaker may know it by now."""
+    answer = chat(gateway, "dead", stream=stream)
+    assert answer.status == 200
+    assert answer.headers["x-gateway-deployment"] == "somebody/somebody-model"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        stream_reply([{"error": {"message": "boom", "type": "server_error", "code": None}}], done=False),
+        stream_reply([], done=False),
+        stream_reply([b": comment\n\n", End.RESET], done=False),
+        stream_reply([b"data: {broken\n\n"], done=False),
+    ],
+    ids=["error event", "empty", "comment then reset", "unreadable"],
+)
+def test_a_stream_that_fails_before_it_began(gateway: RunningGateway, scene: Scene, first: Reply) -> None:
+    """Under status 200 as well: as long as no event has gone out, the next candidate takes over."""
+    scene.script(first)
+    answer = chat(gateway, scene.tier, stream=True)
+    assert answer.text == told(scene)
+    assert answer.events[-1] == "[DONE]"
+    assert answer.headers["x-gateway-attempts"] == "2"
+
+
+def test_an_answer_cut_amid_its_body(gateway: RunningGateway, scene: Scene) -> None:
+    """A buffered answer that breaks off was not seen by the caller: the next candidate answers, both are booked."""
+    scene.script(json_reply(answers.completion("x" * 500)).cut_at(300))
+    answer = chat(gateway, scene.tier)
+    assert answer.body["choices"][0]["message"]["content"] == told(scene)
+    booked = {row["deployment"]: row for row in entries(gateway, answer.request_id, 2)}
+    assert booked[scene.first_deployment]["settlement"] == "upstream_cut"
+    assert booked[scene.first_deployment]["usage_source"] == "estimated"
+    assert booked[scene.second_deployment]["settlement"] == "complete"
+    assert booked[scene.second_deployment]["usage_source"] == "provider"
+
+
+ENDINGS: dict[str, Any] = {
+    "reset": [End.RESET],
+    "closed": [End.CLOSE],
+    "error event": [{"error": {"message": "sk-secret-0123456789", "type": "server_error", "code": None}}],
+    "unreadable": [b"data: {broken\n\n"],
+    "ended without its end": [],
+}
+
+
+@pytest.mark.parametrize("ending", list(ENDINGS))
+def test_no_fallback_after_the_first_byte(
+    gateway: RunningGateway, scene: Scene, ending: str, conforms: Conformance
+) -> None:
+    """A stream that breaks ends with one error frame and no [DONE]; nobody else is asked; one entry says it was cut."""
+    gate = Gate()
+    scene.script(stream_reply([*answers.chunks("One two three")[:3], gate, *ENDINGS[ending]], done=False))
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": scene.tier, "messages": HELLO, "stream": True})
+        response = talk.connection.getresponse()
+        raw = b"".join(response.readline() for _ in range(6))  # three events, each with its blank line
+        gate.open()
+        raw += response.read()
+    events = list(events_of(raw))
+    assert [event["choices"][0]["delta"]["content"] for event in events[:3]] == ["", "One ", "two "]
+    (error,) = events[3:]
+    assert error["error"]["request_id"] == response.headers["x-gateway-request-id"]
+    assert b"secret" not in raw
+    conforms.error(error)
+    assert scene.second_requests == []
+    (entry,) = entries(gateway, response.headers["x-gateway-request-id"])
+    assert (entry["settlement"], entry["usage_source"]) == ("upstream_cut", "estimated")
+    assert entry["usage"]["output"] > 0
+
+
+def test_a_stream_that_falls_silent(gateway: RunningGateway, impatient_scene: Scene) -> None:
+    """Silence beyond the idle timeout ends the stream with an error frame."""
+    impatient_scene.script(stream_reply([*answers.chunks("One two three")[:3], End.HANG], done=False))
+    answer = chat(gateway, impatient_scene.tier, stream=True)
+    assert answer.text == "One two "
+    assert answer.events[-1]["error"]["type"] == "timeout_error"
+    assert eventually(lambda: impatient_scene.requests[0].left)
+
+
+def test_the_books_of_a_fallback(gateway: RunningGateway, scene: Scene) -> None:
+    """The failed attempt is void and costs nothing; the other is charged from the provider's usage, to the nano."""
+    scene.script(error_reply(429, "rate_limit_exceeded"))
+    answer = chat(gateway, scene.tier)
+    (entry,) = entries_at(gateway, scene.second_deployment)
+    assert entry["request_id"] == answer.request_id
+    assert entry["cost_nano_usd"] == 9 * 1_000 + 3 * 2_000
+    assert answer.headers["x-gateway-cost-usd"] == "0.000015"
+    assert (entry["alias"], entry["tier"], entry["provider"]) == (scene.tier, scene.tier, scene.second)
+    assert (entry["usage"]["input"], entry["usage"]["output"]) == (9, 3)
+    assert entry["catalog"] == answer.headers["x-gateway-catalog"]
+
+
+def test_a_rate_limited_deployment_rests(gateway: RunningGateway, scene: Scene) -> None:
+    """After a 429 with Retry-After the deployment is left alone, without costing an attempt."""
+    scene.script(error_reply(429, "rate_limit_exceeded", retry_after="30"))
+    chat(gateway, scene.tier)
+    answer = chat(gateway, scene.tier)
+    assert answer.headers["x-gateway-attempts"] == "1"
+    assert answer.headers["x-gateway-deployment"] == scene.second_deployment
+    assert len(scene.requests) == 1
+
+
+def test_a_failing_deployment_is_left_alone(gateway: RunningGateway, scene: Scene) -> None:
+    """After five failures in a row its breaker opens, and the health report says so."""
+    scene.script(*[error_reply(500)] * 5)
+    for _ in range(5):
+        assert chat(gateway, scene.tier).headers["x-gateway-attempts"] == "2"
+    answer = chat(gateway, scene.tier)
+    assert answer.headers["x-gateway-attempts"] == "1"
+    assert answer.headers["x-gateway-deployment"] == scene.second_deployment
+    assert len(scene.requests) == 5
+
+
+def test_a_longer_context_elsewhere(gateway: RunningGateway, scene: Scene) -> None:
+    """A context too long is the caller's error where no other candidate has more room."""
+    scene.script(error_reply(400, "context_length_exceeded"))
+    answer = chat(gateway, scene.tier)
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    assert scene.second_requests == []
+
+
+def test_a_candidate_that_cannot_keep_the_contract_is_skipped(gateway: RunningGateway) -> None:
+    """What a request needs and no candidate has is refused by name, before anyone is asked."""
+    video = [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://example.com/v.mp4"}}]}]
+    answer = chat(gateway, "claude", messages=video)
+    assert (answer.status, answer.error["code"]) == (400, "no_capable_model")
+    assert "video_input" in answer.error["message"]
+
+
+def test_a_caller_who_leaves_amid_a_stream(gateway: RunningGateway, scene: Scene) -> None:
+    """The provider's connection is closed while its stream still runs, and one entry says that the caller left."""
+    gate = Gate()
+    events = answers.chunks("One two three")
+    scene.script(stream_reply([*events[:3], gate, *events[3:]]))
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": scene.tier, "messages": HELLO, "stream": True})
+        response = talk.connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        response.close()
+    assert eventually(lambda: scene.requests[0].left)
+    assert not gate.opened
+    (entry,) = entries_at(gateway, scene.first_deployment)
+    assert entry["settlement"] == "caller_left"
+
+
+def test_a_caller_who_leaves_before_the_answer(gateway: RunningGateway, scene: Scene) -> None:
+    """The same before a buffered answer, and the next candidate is not bothered."""
+    scene.script(NEVER)
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": scene.tier, "messages": HELLO})
+        assert eventually(lambda: scene.requests)
+    assert eventually(lambda: scene.requests[0].left)
+    (entry,) = entries_at(gateway, scene.first_deployment)
+    assert entry["settlement"] == "caller_left"
+    assert scene.second_requests == []
+
+
+def test_a_drained_stream_is_charged_exactly(gateway: RunningGateway, fake_drain: Scene) -> None:
+    """Where the tier says so, a departed caller's stream is read to its end for the exact usage."""
+    gate = Gate()
+    events = answers.chunks("One two three")
+    fake_drain.script(stream_reply([*events[:3], gate, *events[3:]]))
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": fake_drain.tier, "messages": HELLO, "stream": True})
+        response = talk.connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        response.close()
+    time.sleep(1)  # a departure is noticed within two ticks of a tenth of a second
+    gate.open()
+    (entry,) = entries_at(gateway, fake_drain.first_deployment)
+    assert (entry["usage_source"], entry["usage"]["output"]) == ("drained", 3)
+    assert not fake_drain.requests[0].left
+
+
+def test_a_slow_provider_is_relayed_as_it_speaks(gateway: RunningGateway, scene: Scene) -> None:
+    """The first event reaches the caller while the provider still thinks about the second."""
+    gate = Gate()
+    events = answers.chunks("One two")
+    scene.script(stream_reply([*events[:2], gate, *events[2:]]))
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": scene.tier, "messages": HELLO, "stream": True})
+        response = talk.connection.getresponse()
+        lines = [response.readline() for _ in range(4)]
+        assert b'"One "' in lines[2]
+        gate.open()
+        assert response.read().endswith(b"data: [DONE]\n\n")

@@ -1,0 +1,312 @@
+"""The gateway's manners over plain HTTP: bad requests, odd headers, kept connections, replays, explanations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import answers
+import pytest
+from conformance import Conformance
+from fakes import Gate, error_reply, json_reply, stream_reply
+from running import ADMIN_TOKEN, APP_KEY, RunningGateway
+from scenes import Scene
+from talk import CHAT, HELLO, Answer, Talk, admin, chat, entries, entries_at, key_with
+
+
+def post(gateway: RunningGateway, body: Any, **headers: str) -> Answer:
+    with Talk(gateway) as talk:
+        return talk.ask(CHAT, body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+BAD_BODIES: dict[str, tuple[bytes, str | None]] = {
+    "empty": (b"", None),
+    "no JSON": (b"hello", None),
+    "cut": (b'{"model": "sandbox"', None),
+    "trailing text": (b'{"model":"sandbox","messages":[{"role":"user","content":"x"}]} x', None),
+    "not an object": (b"[]", None),
+    "bad UTF-8": (b'{"model":"sandbox","messages":[{"role":"user","content":"\xff"}]}', None),
+    "NaN": (b'{"model":"sandbox","temperature":NaN,"messages":[{"role":"user","content":"x"}]}', None),
+    "deeply nested": (b'{"model":"sandbox","messages":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
+    "deep and twice named": (b'{"model":"a","model":"b","messages":[],"x":' + b"[" * 990 + b"]" * 990 + b"}", "model"),
+    "no model": (b'{"messages":[{"role":"user","content":"x"}]}', "model"),
+    "no messages": (b'{"model":"sandbox"}', "messages"),
+    "messages no list": (b'{"model":"sandbox","messages":"x"}', "messages"),
+    "content no text": (b'{"model":"sandbox","messages":[{"role":"user","content":[1]}]}', "messages[0].content"),
+    "wrong type": (b'{"model":"sandbox","messages":[{"role":"user","content":"x"}],"stream":"yes"}', "stream"),
+    "wrong type within": (
+        b'{"model":"sandbox","messages":[{"role":"user","content":"x"}],"stream_options":{"include_usage":3}}',
+        "stream_options.include_usage",
+    ),
+    "model twice": (b'{"model":"a","messages":[{"role":"user","content":"x"}],"model":"sandbox"}', "model"),
+    "messages twice": (
+        b'{"model":"sandbox","messages":[{"role":"user","content":"x"}],"messages":[{"role":"user","content":"y"}]}',
+        "messages",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_BODIES))
+def test_a_bad_body_is_refused_in_words(gateway: RunningGateway, name: str, conforms: Conformance) -> None:
+    """400 with the parameter that is wrong, whatever the body."""
+    body, param = BAD_BODIES[name]
+    answer = post(gateway, body, content_type="application/json")
+    assert answer.status == 400
+    assert answer.error["type"] == "invalid_request_error"
+    assert answer.error["param"] == param
+    assert answer.error["request_id"] == answer.headers["x-request-id"] == answer.request_id
+    conforms.error(answer.body)
+
+
+def test_the_model_may_stand_in_the_text_as_often_as_it_likes(gateway: RunningGateway) -> None:
+    """Only the request's own members are counted, not what stands deeper."""
+    messages = [{"role": "user", "content": 'say "model": twice'}]
+    answer = chat(gateway, "sandbox", messages=messages, metadata={"model": "x"})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [
+        ("/v1/nothing", "POST", 404, "not_found"),
+        ("/", "GET", 404, "not_found"),
+        ("/v1/chat/completions/", "POST", 404, "not_found"),
+        ("/v1/chat/completions", "GET", 405, "method_not_allowed"),
+        ("/v1/models", "DELETE", 405, "method_not_allowed"),
+        ("/%2e%2e/etc/passwd", "GET", 404, "not_found"),
+    ],
+)
+def test_unknown_places(
+    gateway: RunningGateway, path: str, method: str, status: int, code: str, conforms: Conformance
+) -> None:
+    """OpenAI's error object there too, with a request id."""
+    with Talk(gateway) as talk:
+        answer = talk.ask(path, {}, method=method)
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert answer.request_id
+    if status == 405:
+        assert answer.headers["allow"]
+    conforms.error(answer.body)
+
+
+CREDENTIALS: dict[str, list[tuple[str, str]]] = {
+    "none": [("authorization", "")],
+    "no scheme": [("authorization", APP_KEY)],
+    "basic": [("authorization", f"Basic {APP_KEY}")],
+    "two headers": [("authorization", f"Bearer {APP_KEY}"), ("authorization", f"Bearer {APP_KEY}")],
+    "two different headers": [("authorization", "Bearer wrong"), ("authorization", f"Bearer {APP_KEY}")],
+    "in a list": [("authorization", f"Bearer wrong, Bearer {APP_KEY}")],
+}
+
+
+@pytest.mark.parametrize("name", list(CREDENTIALS))
+def test_doubtful_credentials_are_refused(gateway: RunningGateway, name: str, conforms: Conformance) -> None:
+    """401 for anything but one Bearer header, and nothing of it is shown."""
+    with Talk(gateway) as talk:
+        answer = talk.ask(CHAT, {"model": "sandbox", "messages": HELLO}, headers=CREDENTIALS[name])
+    assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert APP_KEY.encode() not in answer.raw
+    conforms.error(answer.body)
+
+
+def test_roles_are_kept_apart(gateway: RunningGateway) -> None:
+    """An app key opens no admin door, and nobody may read the metrics without a key."""
+    with Talk(gateway) as talk:
+        assert talk.ask("/admin/api/keys", method="GET").status == 403
+        assert talk.ask("/metrics", method="GET").status == 403
+        assert talk.ask("/metrics", method="GET", headers={"authorization": "Bearer x"}).status == 401
+        metrics = talk.ask("/metrics", method="GET", headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
+    assert metrics.status == 200
+    assert b"tiergate_" in metrics.raw
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+def test_a_body_beyond_the_limit(gateway: RunningGateway, framing: str, conforms: Conformance) -> None:
+    """413, whether its length is told or not, and the connection is given up."""
+    body = json.dumps({"model": "sandbox", "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
+    with Talk(gateway) as talk:
+        if framing == "content-length":
+            answer = talk.ask(CHAT, body)
+        else:
+            talk.send(CHAT, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), headers={"transfer-encoding": "chunked"})
+            answer = talk.receive()
+    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+    assert answer.headers["connection"] == "close"
+    conforms.error(answer.body)
+
+
+def test_a_chunked_body_within_the_limit(gateway: RunningGateway) -> None:
+    """Bodies may come in chunks."""
+    body = json.dumps({"model": "sandbox", "messages": HELLO}).encode()
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(body[at : at + 7]), body[at : at + 7]) for at in range(0, len(body), 7))
+    with Talk(gateway) as talk:
+        answer = talk.ask(CHAT, chunked + b"0\r\n\r\n", headers={"transfer-encoding": "chunked"})
+    assert answer.status == 200
+
+
+def test_a_compressed_body(gateway: RunningGateway, conforms: Conformance) -> None:
+    """415: what cannot be bounded is not unpacked."""
+    answer = post(gateway, b"\x1f\x8b", content_encoding="gzip")
+    assert (answer.status, answer.error["code"]) == (415, "unsupported_media_type")
+    conforms.error(answer.body)
+
+
+def test_a_connection_is_kept(gateway: RunningGateway, scene: Scene) -> None:
+    """Good answers, streams and errors follow each other on one connection."""
+    scene.script_second(error_reply(500))
+    with Talk(gateway) as talk:
+        assert talk.ask(CHAT, {"model": scene.tier, "messages": HELLO}).status == 200
+        local = talk.connection.sock.getsockname()
+        assert talk.ask(CHAT, {"model": scene.tier, "messages": HELLO, "stream": True}).events[-1] == "[DONE]"
+        assert talk.ask(CHAT, {"model": "unknown", "messages": HELLO}).status == 404
+        assert talk.ask("/healthz", method="GET").body == {"status": "ok"}
+        assert talk.connection.sock.getsockname() == local
+
+
+def test_the_upstream_connection_is_kept(gateway: RunningGateway, scene: Scene) -> None:
+    """The provider is sent what it must know and nothing of the caller's credentials or cookies."""
+    answer = chat(gateway, scene.tier, headers={"cookie": "a=b", "x-forwarded-for": "1.2.3.4", "x-custom": "1"})
+    assert answer.status == 200
+    (seen,) = scene.requests
+    assert seen.path == f"/{scene.first}/v1/chat/completions"
+    assert APP_KEY not in json.dumps(seen.headers)
+    assert not {"cookie", "x-forwarded-for", "x-custom", "authorization"} & set(seen.headers)
+    assert seen.headers["content-type"] == "application/json"
+
+
+def test_a_providers_credential_stands_in_its_own_place(gateway: RunningGateway) -> None:
+    """Anthropic's key goes into its header, and never into an answer."""
+    answer = chat(gateway, "claude")
+    assert b"upstream-key" not in answer.raw
+    assert "upstream-key" not in json.dumps(answer.headers)
+
+
+def test_an_explanation(gateway: RunningGateway, scene: Scene) -> None:
+    """`x-gateway-explain: true` tells the plan in a header, from the plan that routed."""
+    answer = chat(gateway, scene.tier, headers={"x-gateway-explain": "true"})
+    plan = json.loads(answer.headers["x-gateway-explain"])
+    assert [c["deployment"] for c in plan["candidates"]] == [scene.first_deployment, scene.second_deployment]
+    assert "x-gateway-explain" not in chat(gateway, scene.tier).headers
+
+
+def test_an_explanation_of_a_refusal(gateway: RunningGateway, scene: Scene) -> None:
+    """Where no candidate is left, the error says which capability each lacked."""
+    answer = chat(gateway, scene.tier, gateway={"require": ["video_input"]})
+    assert answer.status == 400
+    assert "video_input" in answer.error["message"]
+
+
+def test_a_preferred_provider_comes_first(gateway: RunningGateway, scene: Scene) -> None:
+    """`tier@provider`, the header and the body say the same."""
+    for answer in (
+        chat(gateway, f"{scene.tier}@{scene.second}"),
+        chat(gateway, scene.tier, headers={"x-gateway-prefer-provider": scene.second}),
+        chat(gateway, scene.tier, gateway={"prefer_provider": scene.second}),
+    ):
+        assert answer.headers["x-gateway-deployment"] == scene.second_deployment
+
+
+@pytest.mark.parametrize(("header", "value"), [("x-gateway-deadline-s", "soon"), ("x-gateway-nonsense", "1")])
+def test_a_bad_option_in_a_header(gateway: RunningGateway, header: str, value: str) -> None:
+    """400 names the header."""
+    answer = chat(gateway, "sandbox", headers={header: value})
+    assert (answer.status, answer.error["param"]) == (400, header)
+
+
+def test_tags_reach_the_books(gateway: RunningGateway, scene: Scene) -> None:
+    """What the caller tags is in the entry."""
+    answer = chat(gateway, scene.tier, headers={"x-gateway-tags": "team=search,env=prod"})
+    (entry,) = entries(gateway, answer.request_id)
+    assert entry["tags"] == {"team": "search", "env": "prod"}
+
+
+def test_a_repeat_under_an_idempotency_key(gateway: RunningGateway, scene: Scene) -> None:
+    """The same request twice is served and charged once; the repeat says that it is one."""
+    key = {"idempotency-key": f"order-{scene.tier}"}
+    first = chat(gateway, scene.tier, headers=key)
+    again = chat(gateway, scene.tier, headers=key)
+    assert (again.status, again.raw) == (200, first.raw)
+    assert again.headers["x-gateway-idempotent-replay"] == "true"
+    assert "x-gateway-idempotent-replay" not in first.headers
+    assert len(scene.requests) == 1
+    entries_at(gateway, scene.first_deployment, 1)
+
+
+def test_an_idempotency_key_for_another_request(gateway: RunningGateway, scene: Scene) -> None:
+    """The key with another body is refused."""
+    key = {"idempotency-key": f"order-{scene.tier}"}
+    chat(gateway, scene.tier, headers=key)
+    answer = chat(gateway, scene.tier, headers=key, seed=1)
+    assert (answer.status, answer.error["code"]) == (422, "idempotency_key_reused")
+
+
+def test_an_idempotency_key_in_flight(gateway: RunningGateway, scene: Scene) -> None:
+    """While the first is being served the second is told to wait."""
+    gate = Gate()
+    scene.script(lambda seen: stream_reply(answers.chunks("One two"), gap=gate))
+    key = {"idempotency-key": f"order-{scene.tier}"}
+    body = {"model": scene.tier, "messages": HELLO, "stream": True}
+    with Talk(gateway) as talk:
+        talk.send(CHAT, body, headers=key)
+        response = talk.connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        answer = post(gateway, body, idempotency_key=key["idempotency-key"])
+        gate.open()
+        assert response.read().endswith(b"data: [DONE]\n\n")
+    assert (answer.status, answer.error["code"]) == (409, "idempotency_in_flight")
+
+
+def test_a_failure_is_not_kept_for_a_repeat(gateway: RunningGateway, scene: Scene) -> None:
+    """After an error the same key may try again."""
+    scene.script(error_reply(400, "bad"))
+    key = {"idempotency-key": f"order-{scene.tier}"}
+    assert chat(gateway, scene.tier, headers=key).status == 400
+    assert chat(gateway, scene.tier, headers=key).status == 200
+
+
+def test_the_same_plan_live_and_explained(gateway: RunningGateway, scene: Scene) -> None:
+    """The admin API explains a request beforehand as it is then routed, and afterwards as it was."""
+    request = {"model": scene.tier, "messages": HELLO}
+    before = admin(gateway, "/explain", {"request": request}, method="POST")
+    answer = chat(gateway, scene.tier)
+    after = admin(gateway, f"/explain?request_id={answer.request_id}")
+    assert before.status == after.status == 200
+    routed = [scene.first_deployment, scene.second_deployment]
+    assert [c["deployment"] for c in before.body["candidates"]] == routed
+    assert [c["deployment"] for c in after.body["plan"]["candidates"]] == routed
+
+
+def test_a_limited_key_is_told_what_is_left(gateway: RunningGateway, scene: Scene) -> None:
+    """Its own limits stand in OpenAI's headers, not the provider's."""
+    key = key_with(gateway, rpm=10, budget={"usd": "1", "per": "day", "hard": True})
+    scene.script(json_reply(answers.completion(), x_ratelimit_remaining_requests="777"))
+    with Talk(gateway, key) as talk:
+        answer = talk.ask(CHAT, {"model": scene.tier, "messages": HELLO})
+    assert answer.headers["x-ratelimit-remaining-requests"] == "9"
+    assert answer.headers["x-gateway-budget"].startswith("key")
+    assert scene.upstream_body["max_tokens"] == 16_000
+
+
+def test_the_providers_limits_are_passed_on(gateway: RunningGateway, scene: Scene) -> None:
+    """A key without limits sees those of the provider."""
+    scene.script(json_reply(answers.completion(), x_ratelimit_remaining_requests="777"))
+    assert chat(gateway, scene.tier).headers["x-ratelimit-remaining-requests"] == "777"
+
+
+def test_cost_in_the_usage_chunk(gateway: RunningGateway, scene: Scene, conforms: Conformance) -> None:
+    """The raw stream of a caller who asked for usage is well formed to its last byte."""
+    options = {"stream_options": {"include_usage": True}}
+    answer = chat(gateway, scene.tier, stream=True, **options)
+    assert answer.events[-1] == "[DONE]"
+    assert answer.events[-2]["usage"]["total_tokens"] == 12
+    conforms.stream(answer.raw, options)
+
+
+def test_a_log_line_holds_no_secrets(gateway: RunningGateway, scene: Scene) -> None:
+    """Neither prompts, answers nor keys are in the log."""
+    scene.script(json_reply(answers.completion("the-answer-is-secret")))
+    chat(gateway, scene.tier, messages=[{"role": "user", "content": "the-prompt-is-secret"}])
+    log = gateway.log.read_text()
+    for secret in ("the-prompt-is-secret", "the-answer-is-secret", APP_KEY, ADMIN_TOKEN, "upstream-key"):
+        assert secret not in log
