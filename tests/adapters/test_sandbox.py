@@ -1,0 +1,207 @@
+"""The sandbox answers every request of OpenAI's API, always the same way, and fails on demand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from adapters import ADAPTERS
+from adapters.sandbox import MODELS, answer, listing
+from adapters.sandbox_schema import instance
+from gateway.chat import parse_chat
+from gateway.errors import Kind
+from tests.adapters.answering import STAMP, fed, message_of, said
+
+SANDBOX = ADAPTERS["sandbox"]
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 2}, "unit": {"enum": ["c", "f"]}},
+    "required": ["city", "days", "unit"],
+}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": WEATHER}} for name in ("weather", "news")]
+FORM = {"type": "json_schema", "json_schema": {"name": "weather", "schema": WEATHER}}
+
+
+def request(text: Any = "Hello there, world!", **members: Any) -> dict[str, Any]:
+    return {"model": "sandbox-small", "messages": [{"role": "user", "content": text}], **members}
+
+
+def body_of(**members: Any) -> dict[str, Any]:
+    """The buffered answer."""
+    reply = answer(json.dumps(request(**members)).encode())
+    assert reply.status == 200
+    body: dict[str, Any] = json.loads(b"".join(reply.pieces))
+    return body
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"model": "sandbox-large"},
+        {"model": "sandbox-reasoning", "reasoning_effort": "high"},
+        {"max_tokens": 2},
+        {"model": "sandbox-reasoning", "max_completion_tokens": 3},
+        {"stop": ["there"]},
+        {"logprobs": True, "top_logprobs": 2},
+        {"tools": TOOLS, "tool_choice": "required"},
+        {"tools": TOOLS, "text": "Please call all of them"},
+        {"response_format": FORM},
+        {"metadata": {"sandbox": "tokens=50,cached_tokens=4"}},
+    ],
+)
+def test_streamed_and_buffered_answers_are_the_same(members: dict[str, Any]) -> None:
+    """Text, reasoning, calls, finish reason and usage do not depend on how the answer comes."""
+    whole = request(**members)
+    buffered = SANDBOX.completion(
+        answer(json.dumps(whole).encode()).pieces[0], parse_chat(json.dumps(whole).encode()), STAMP
+    )
+    asked = json.dumps({**whole, "stream": True, "stream_options": {"include_usage": True}}).encode()
+    stream = SANDBOX.stream(parse_chat(asked), STAMP)
+    pieces = list(answer(asked).pieces)
+    out = fed(stream, pieces)
+    assert out == b"".join(pieces)
+    assert said(out) == message_of(buffered.body)
+    assert stream.usage == buffered.usage
+
+
+def test_answer_echoes_what_was_said() -> None:
+    """Text and media of the last message are named in the answer."""
+    parts = [
+        {"type": "text", "text": "Look"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+    ]
+    assert body_of()["choices"][0]["message"]["content"] == "You said: Hello there, world!"
+    assert body_of(text=parts)["choices"][0]["message"]["content"] == "You said: Look [image]"
+
+
+def test_token_limit_cuts_the_answer() -> None:
+    """As many tokens as allowed, finish reason `length`, and thinking counts among them."""
+    body = body_of(max_tokens=2)
+    assert (body["choices"][0]["finish_reason"], body["usage"]["completion_tokens"]) == ("length", 2)
+    body = body_of(model="sandbox-reasoning", max_completion_tokens=3)
+    assert body["choices"][0]["message"]["content"] == ""
+    assert body["usage"]["completion_tokens_details"]["reasoning_tokens"] == 3
+
+
+def test_choices_are_as_many_as_asked_for() -> None:
+    """n choices, told apart."""
+    choices = body_of(n=3)["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    assert len({choice["message"]["content"] for choice in choices}) == 3
+
+
+@pytest.mark.parametrize(
+    ("members", "names"),
+    [
+        ({"text": "Hello"}, []),
+        ({"text": "Please call it"}, ["weather"]),
+        ({"text": "Please call all"}, ["weather", "news"]),
+        ({"text": "Please call all", "parallel_tool_calls": False}, ["weather"]),
+        ({"tool_choice": "required"}, ["weather"]),
+        ({"tool_choice": {"type": "function", "function": {"name": "news"}}}, ["news"]),
+        ({"text": "Please call it", "tool_choice": "none"}, []),
+    ],
+)
+def test_tools_are_called_where_the_request_says_so(members: dict[str, Any], names: list[str]) -> None:
+    """By tool_choice, or by the word in the text."""
+    calls = body_of(tools=TOOLS, **members)["choices"][0]["message"].get("tool_calls", [])
+    assert [call["function"]["name"] for call in calls] == names
+    for call in calls:
+        arguments = json.loads(call["function"]["arguments"])
+        assert (arguments["days"], arguments["unit"]) == (2, "c")
+
+
+def test_tool_result_ends_the_turn() -> None:
+    """After a tool's result the sandbox says what the tool said instead of calling again."""
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    history = [
+        {"role": "user", "content": "call it"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "sunny"},
+    ]
+    assert body_of(messages=history, tools=TOOLS)["choices"][0]["message"]["content"] == "The tool said: sunny"
+
+
+@pytest.mark.parametrize(
+    ("directive", "kind", "wait_s"),
+    [
+        ("error=429,retry_after=2", Kind.RATE_LIMITED, 2.0),
+        ("error=insufficient_quota", Kind.PROVIDER_QUOTA, None),
+        ("error=401", Kind.OUR_KEY_REFUSED, None),
+        ("error=404", Kind.UPSTREAM_MODEL_MISSING, None),
+        ("error=context_length_exceeded", Kind.CONTEXT_TOO_LONG, None),
+        ("error=content_filter", Kind.CONTENT_FILTERED, None),
+        ("status=503", Kind.OVERLOADED, None),
+        ("error=500", Kind.BROKEN, None),
+        ("bogus=1", Kind.REJECTED, None),
+        ("latency_ms=soon", Kind.REJECTED, None),
+    ],
+)
+def test_errors_come_on_demand(directive: str, kind: Kind, wait_s: float | None) -> None:
+    """By metadata or by a word in the text; a directive that is unknown is refused."""
+    for asked in (request(metadata={"sandbox": directive}), request(f"Please fail. sandbox({directive})")):
+        reply = answer(json.dumps(asked).encode())
+        error = SANDBOX.error(reply.status, reply.headers, b"".join(reply.pieces))
+        assert (error.kind, error.retry_after_s) == (kind, wait_s)
+
+
+def test_times_and_cuts_are_told_to_the_transport() -> None:
+    """The reply says how it is to come."""
+    steer = {"metadata": {"sandbox": "latency_ms=300,gap_ms=20,cut_after=5"}}
+    reply = answer(json.dumps(request(stream=True, **steer)).encode())
+    assert (reply.latency_s, reply.gap_s, len(reply.pieces), reply.cut) == (0.3, 0.02, 5, True)
+
+
+def test_bad_request_is_refused_as_elsewhere() -> None:
+    """What is no chat request gets a 400 in OpenAI's form."""
+    reply = answer(b'{"model":"sandbox-small"}')
+    assert reply.status == 400
+    assert json.loads(reply.pieces[0])["error"]["param"] == "messages"
+
+
+def test_models_can_be_listed() -> None:
+    """Discovery finds the three models."""
+    assert [model.id for model in SANDBOX.models(listing().pieces[0])] == list(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string"}, "hi"),
+        ({"type": "string", "minLength": 4}, "hi.."),
+        ({"type": "string", "maxLength": 1}, "h"),
+        ({"type": "string", "format": "date"}, "2025-01-15"),
+        ({"type": ["null", "integer"], "minimum": 5}, 5),
+        ({"type": "integer", "exclusiveMinimum": 7}, 8),
+        ({"type": "integer", "maximum": -3}, -3),
+        ({"type": "integer", "multipleOf": 5}, 5),
+        ({"type": "number", "minimum": 2.5}, 2.5),
+        ({"type": "boolean"}, True),
+        ({"type": "null"}, None),
+        ({"const": 3}, 3),
+        ({"enum": ["a", "b"]}, "a"),
+        ({"anyOf": [{"type": "null"}, {"const": 1}]}, 1),
+        ({"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}}]}, {"a": 1, "b": 2}),
+        ({"type": "array", "items": {"const": 1}, "minItems": 2}, [1, 1]),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"const": "y"}}}, "y"),
+        ({"properties": {"a": {"type": "object"}}}, {"a": {}}),
+    ],
+)
+def test_instances_fit_their_schema(schema: dict[str, Any], value: Any) -> None:
+    """The commonest keywords are kept to."""
+    assert instance(schema, "hi") == value
+
+
+def test_schema_that_contains_itself_comes_to_an_end() -> None:
+    """Recursion ends where it may: at null, at what is not required, and at the latest where it is too deep."""
+    node: dict[str, Any] = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
+    assert depth(instance(node, "x")) < 10
+    endless = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
+    assert depth(instance(endless, "x")) < 20
+
+
+def depth(value: Any) -> int:
+    return 1 + depth(value["next"]) if isinstance(value, dict) and "next" in value else 0
