@@ -11,8 +11,9 @@ from raw_peer import answer, listening, saying
 
 from gateway.errors import Kind, UpstreamError
 from gateway.types import Endpoint, Origin, Timeouts
-from gateway.upstream.client import FAILURES, Upstream, upstream_error
+from gateway.upstream.client import Upstream
 from gateway.upstream.engine import Engine, EngineError, errors
+from gateway.upstream.failures import FAILURES, upstream_error
 
 _ENDPOINT = Endpoint(Origin("https", "api.test", 443), "POST", "/v1/chat/completions", (("authorization", "Bearer k"),))
 _TIMEOUTS = Timeouts(first_byte_s=0.2, idle_s=0.2)
