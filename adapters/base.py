@@ -52,8 +52,8 @@ class ChatStream(ABC):
     """Turns a provider's streamed bytes into OpenAI's server-sent events, as they come.
 
     A push parser: `feed()` takes whatever a read returned, however it was cut, and gives the bytes that may go to the
-    caller now (perhaps none). It never emits `data: [DONE]` nor the caller's usage chunk: those are given by `end()`, so
-    that the attempt can be settled before the caller sees the end.
+    caller now (perhaps none). It never emits `data: [DONE]` nor the caller's usage chunk: those are given by `end()`,
+    so that the attempt can be settled before the caller sees the end.
     """
 
     usage: Usage | None = None

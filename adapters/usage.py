@@ -1,8 +1,8 @@
 """Usage as the OpenAI-like family tells it: read strictly, put into disjoint buckets, and told in OpenAI's way.
 
 One reader serves every provider of the family, since their fields do not collide: the cache stands in
-`prompt_tokens_details.cached_tokens`, `prompt_cache_hit_tokens` (DeepSeek), `num_cached_tokens` (Mistral) or a top-level
-`cached_tokens`.
+`prompt_tokens_details.cached_tokens`, `prompt_cache_hit_tokens` (DeepSeek), `num_cached_tokens` (Mistral) or, at the
+top, `cached_tokens`.
 """
 
 from __future__ import annotations
