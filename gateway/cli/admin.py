@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Annotated, Any, NoReturn
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import typer
@@ -24,7 +24,6 @@ DEFAULT_URL = "http://127.0.0.1:4000"
 DEFAULT_DATA_DIR = Path("data")
 
 _TIMEOUT_S = 120
-T = TypeVar("T")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -48,9 +47,9 @@ class AdminApi:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
     def ask(self, method: str, path: str, query: Mapping[str, str | None] | None = None, body: Any = None) -> bytes:
-        """The answer's body. `path` is below /admin/api; query parameters that are None are left out."""
+        """The answer's body. `path` is below /admin/api, percent-encoded; parameters that are None are left out."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        url = f"{self._url}/admin/api/{quote(path)}" + (f"?{urlencode(given)}" if given else "")
+        url = f"{self._url}/admin/api/{path}" + (f"?{urlencode(given)}" if given else "")
         headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
         data = None if body is None else msgspec.json.encode(body)
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  # http or https, see above
@@ -64,10 +63,6 @@ class AdminApi:
         except (urllib.error.URLError, OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             fail(f"cannot reach the gateway at {self._url}: {reason}. Is it running there ('tiergate serve', '--url')?")
-
-    def get(self, as_type: type[T], path: str, query: Mapping[str, str | None] | None = None) -> T:
-        """The answer to a GET, decoded."""
-        return msgspec.json.decode(self.ask("GET", path, query), type=as_type)
 
 
 def fail(message: str) -> NoReturn:

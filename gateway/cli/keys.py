@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -78,7 +79,7 @@ def list_keys(format: Format = "table", url: Url = DEFAULT_URL, data_dir: DataDi
 @app.command()
 def show(key_id: KeyId, format: Format = "table", url: Url = DEFAULT_URL, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show one key."""
-    _show(AdminApi(url, data_dir).ask("GET", f"keys/{key_id}"), format)
+    _show(AdminApi(url, data_dir).ask("GET", _path(key_id)), format)
 
 
 @app.command()
@@ -110,7 +111,7 @@ def update(
     named = {} if name is None else {"name": name}
     if not (fields or empty or named):
         raise typer.BadParameter("name at least one field to change")
-    _show(AdminApi(url, data_dir).ask("PATCH", f"keys/{key_id}", body={**empty, **fields, **named}), format)
+    _show(AdminApi(url, data_dir).ask("PATCH", _path(key_id), body={**empty, **fields, **named}), format)
 
 
 @app.command()
@@ -122,7 +123,7 @@ def rotate(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Give a key a new secret and show it, this once."""
-    _show_secret(AdminApi(url, data_dir).ask("POST", f"keys/{key_id}/rotate", body={"overlap_s": overlap_s}), format)
+    _show_secret(AdminApi(url, data_dir).ask("POST", _path(key_id) + "/rotate", body={"overlap_s": overlap_s}), format)
 
 
 @app.command()
@@ -130,7 +131,11 @@ def revoke(
     key_id: KeyId, format: Format = "table", url: Url = DEFAULT_URL, data_dir: DataDir = DEFAULT_DATA_DIR
 ) -> None:
     """End a key for good, within five seconds everywhere."""
-    _show(AdminApi(url, data_dir).ask("DELETE", f"keys/{key_id}"), format)
+    _show(AdminApi(url, data_dir).ask("DELETE", _path(key_id)), format)
+
+
+def _path(key_id: str) -> str:
+    return f"keys/{quote(key_id, safe='')}"
 
 
 def _fields(
