@@ -142,6 +142,8 @@ def parse_chat(body: bytes) -> Chat:
         head = _head.decode(body)
         if not body.isascii():
             body.decode()  # raw members are not checked for UTF-8 by the scan
+        if body.count(b'"model"') > 1:
+            _refuse_repeated_keys(body)
     except msgspec.ValidationError as error:
         message, param = _where(str(error))
         raise bad_request(message, param) from None
@@ -149,8 +151,6 @@ def parse_chat(body: bytes) -> Chat:
         raise bad_request(f"The request body is not valid JSON: {error}") from None
     except RecursionError:
         raise bad_request("The request body is nested too deeply.") from None
-    if body.count(b'"model"') > 1:
-        _refuse_repeated_keys(body)
     members.pop("gateway", None)
     for name in _REFUSED:
         if name in members:

@@ -98,7 +98,7 @@ class Talk:
         return self.receive()
 
 
-def chat(gateway: RunningGateway, model: str, *, headers: Headers = (), **fields: Any) -> Answer:
+def chat(gateway: RunningGateway, model: str, /, *, headers: Headers = (), **fields: Any) -> Answer:
     """A chat request on a connection of its own; says hello unless `messages` are given."""
     with Talk(gateway) as talk:
         return talk.ask(CHAT, {"model": model, "messages": HELLO, **fields}, headers=headers)

@@ -28,7 +28,6 @@ BAD_BODIES: dict[str, tuple[bytes, str | None]] = {
     "bad UTF-8": (b'{"model":"sandbox","messages":[{"role":"user","content":"\xff"}]}', None),
     "NaN": (b'{"model":"sandbox","temperature":NaN,"messages":[{"role":"user","content":"x"}]}', None),
     "deeply nested": (b'{"model":"sandbox","messages":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
-    "deep and twice named": (b'{"model":"a","model":"b","messages":[],"x":' + b"[" * 990 + b"]" * 990 + b"}", "model"),
     "no model": (b'{"messages":[{"role":"user","content":"x"}]}', "model"),
     "no messages": (b'{"model":"sandbox"}', "messages"),
     "messages no list": (b'{"model":"sandbox","messages":"x"}', "messages"),
@@ -39,10 +38,6 @@ BAD_BODIES: dict[str, tuple[bytes, str | None]] = {
         "stream_options.include_usage",
     ),
     "model twice": (b'{"model":"a","messages":[{"role":"user","content":"x"}],"model":"sandbox"}', "model"),
-    "messages twice": (
-        b'{"model":"sandbox","messages":[{"role":"user","content":"x"}],"messages":[{"role":"user","content":"y"}]}',
-        "messages",
-    ),
 }
 
 
@@ -56,6 +51,24 @@ def test_a_bad_body_is_refused_in_words(gateway: RunningGateway, name: str, conf
     assert answer.error["param"] == param
     assert answer.error["request_id"] == answer.headers["x-request-id"] == answer.request_id
     conforms.error(answer.body)
+
+
+@pytest.mark.parametrize("depth", range(950, 1000, 2))
+def test_nesting_is_bounded(gateway: RunningGateway, depth: int) -> None:
+    """At every depth near the parsers' limits the answer is 400, whichever of them gives up first."""
+    answer = post(
+        gateway, b'{"model":"a","model":"b","messages":[{"role":"user"}],"x":%b}' % (b"[" * depth + b"]" * depth)
+    )
+    assert answer.status == 400
+
+
+def test_a_repeated_member_counts_once(gateway: RunningGateway, scene: Scene) -> None:
+    """The last one is routed by and sent on, and no provider sees both."""
+    first, last = (json.dumps([{"role": "user", "content": text}]).encode() for text in ("first", "last"))
+    answer = post(gateway, b'{"messages":%b,"model":"%b","messages":%b}' % (first, scene.tier.encode(), last))
+    assert answer.status == 200
+    assert b"first" not in scene.requests[0].raw
+    assert scene.upstream_body["messages"][0]["content"] == "last"
 
 
 def test_the_model_may_stand_in_the_text_as_often_as_it_likes(gateway: RunningGateway) -> None:
