@@ -15,7 +15,7 @@ from gateway.catalog.prices import compile_prices
 from gateway.catalog.problems import InvalidCatalog, Path, Problem
 from gateway.catalog.providers import ProviderEntry, TimeoutsEntry
 from gateway.catalog.schema import CatalogEntry
-from gateway.catalog.secrets import SecretMissing, resolve_reference
+from gateway.catalog.secrets import SecretMissing, resolve_reference, secret_files, stamps
 from gateway.catalog.snapshot import Snapshot
 from gateway.catalog.targets import compile_targets
 from gateway.catalog.tiers import TierEntry
@@ -47,6 +47,7 @@ def compile_catalog(document: Document, catalog: CatalogEntry, version: str, env
     Raises:
         InvalidCatalog: an address from the environment or an adapter's options cannot be used.
     """
+    files = stamps(secret_files(provider.api_key for provider in catalog.providers.values()))  # before they are read
     compiler = _Compiler(document, catalog, env)
     providers = {name: compiler.provider(name, entry) for name, entry in catalog.providers.items()}
     models = {name: _model(name, entry) for name, entry in catalog.models.items()}
@@ -69,6 +70,7 @@ def compile_catalog(document: Document, catalog: CatalogEntry, version: str, env
         targets=compile_targets(models, served, tiers, catalog.aliases, _reasons(catalog)),
         presets={name: params.merged() for name, params in catalog.presets.items()},
         default_tier=catalog.default_tier,
+        secret_files=files,
     )
 
 
@@ -85,12 +87,13 @@ class _Compiler:
         adapter = ADAPTERS[entry.adapter]
         base_url, no_address = self._base_url(name, entry)
         api_key, no_key = self._api_key(entry, needed=adapter.needs_key and entry.base_url is None)
+        options, no_option = self._options(entry)
         return Provider(
             name=name,
             adapter=entry.adapter,
             base_url=base_url or adapter.default_base_url or "",
             api_key=api_key,
-            unavailable=no_address or no_key,
+            unavailable=no_address or no_key or no_option,
             timeouts=_timeouts(entry.timeouts),
             retries=entry.retries,
             allow_private=entry.allow_private,
@@ -98,7 +101,7 @@ class _Compiler:
             client_cert=entry.client_cert,
             defaults=entry.defaults.model_dump(exclude_none=True),
             params=entry.params.merged(),
-            options=entry.options,
+            options=options,
             headers=entry.headers,
             concurrency=entry.concurrency,
         )
@@ -125,6 +128,16 @@ class _Compiler:
             return resolve_reference(entry.api_key, self._env), None
         except SecretMissing as missing:
             return None, f"no key: {missing}"
+
+    def _options(self, entry: ProviderEntry) -> tuple[dict[str, str], str | None]:
+        options = dict(entry.options)
+        for name, value in entry.options.items():
+            if value.startswith("env:"):
+                try:
+                    options[name] = resolve_reference(value, self._env).reveal()
+                except SecretMissing as missing:
+                    return options, f"no {name}: {missing}"
+        return options, None
 
     def deployment(
         self,

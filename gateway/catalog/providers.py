@@ -70,7 +70,7 @@ class ProviderEntry(Entry):
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Constant headers of every request. Credentials are refused here; they belong in `api_key`."""
     options: dict[Name, str] = Field(default_factory=dict)
-    """What only this adapter understands, e.g. `api_version`."""
+    """What only this adapter understands, e.g. `api_version`; a value may be `env:NAME`."""
     params: Params = Params()
     """Request parameters that apply where neither model, tier, preset nor caller says otherwise."""
     unsupported_params: UnsupportedParams = Field(default_factory=dict)
@@ -95,6 +95,14 @@ class ProviderEntry(Entry):
         if value.startswith("env:"):
             return check_reference(value)
         return check_base_url(value, allow_private=bool(info.data.get("allow_private")))
+
+    @field_validator("options")
+    @classmethod
+    def _only_whole_references(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            if text.startswith("env:"):
+                check_reference(text)
+        return value
 
     @field_validator("headers")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gateway.types import Secret
@@ -50,6 +50,16 @@ def resolve_reference(reference: str, env: Mapping[str, str]) -> Secret:
     return Secret(text)
 
 
+def secret_files(references: Iterable[str | None]) -> list[str]:
+    """The paths among the references."""
+    return [text.removeprefix("file:") for text in references if text is not None and text.startswith("file:")]
+
+
+def stamps(files: Iterable[str]) -> dict[str, int | None]:
+    """When each file was last changed, in nanoseconds since the epoch; None for one that is not there."""
+    return {file: _changed_at(file) for file in files}
+
+
 def exposed(reference: str | None) -> str | None:
     """Why a secret's file is too open, or None."""
     if reference is None or not reference.startswith("file:"):
@@ -60,6 +70,13 @@ def exposed(reference: str | None) -> str | None:
     except OSError:
         return None
     return f"{path} can be read by every user (mode {mode:04o}); chmod 640 it" if mode & 0o007 else None
+
+
+def _changed_at(file: str) -> int | None:
+    try:
+        return Path(file).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _read(path: Path) -> str:

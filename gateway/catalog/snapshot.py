@@ -43,6 +43,8 @@ class Snapshot:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     default_tier: str | None = None
     warnings: tuple[str, ...] = ()
+    secret_files: Mapping[str, int | None] = field(default_factory=dict)
+    """Files that its secrets were read from, and when each had last changed (see `secrets.stamps`)."""
 
     def nearest(self, name: str, count: int = 3) -> list[str]:
         """The names most like this one, for the error message."""

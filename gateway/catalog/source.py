@@ -10,6 +10,7 @@ from watchfiles import awatch
 
 from gateway.catalog.load import compile_text, read_catalog
 from gateway.catalog.problems import InvalidCatalog
+from gateway.catalog.secrets import stamps
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
 
@@ -52,15 +53,15 @@ class CatalogSource:
         self._log = get_logger("catalog")
         self._one_at_a_time = asyncio.Lock()
         text = read_catalog(path)
-        self._seen = text
         self.current = compile_text(text, str(path), env, clock())
+        self._seen, self._secrets = text, self.current.secret_files
 
     async def reload(self) -> bool:
         """Reads document and secrets anew, off the loop. Whether what the file says is now in force."""
         async with self._one_at_a_time:
             try:
                 text = await asyncio.to_thread(read_catalog, self.path)
-                self._seen = text
+                self._seen, self._secrets = text, stamps(self._secrets)
                 snapshot = await asyncio.to_thread(compile_text, text, str(self.path), self._env, self._clock())
             except InvalidCatalog as error:
                 self.problem = str(error)
@@ -69,13 +70,13 @@ class CatalogSource:
                 )
                 return False
             self.problem = None
-            self.current = snapshot
+            self.current, self._secrets = snapshot, snapshot.secret_files
             self._log.info("catalog_loaded", version=snapshot.version, warnings=len(snapshot.warnings))
             self._on_change(snapshot)
             return True
 
     async def watch(self) -> None:
-        """Reloads whenever the file's content changes, until cancelled.
+        """Reloads whenever the file's content changes, or within seconds a file with a secret, until cancelled.
 
         Directories are watched, not the file: editors and mounted volumes replace it, often by moving a link.
         """
@@ -108,5 +109,5 @@ class CatalogSource:
         except InvalidCatalog:
             await self.reload()
             return
-        if text != self._seen:
+        if text != self._seen or stamps(self._secrets) != self._secrets:
             await self.reload()

@@ -135,6 +135,14 @@ def test_an_address_may_come_from_the_environment(compiled, document: str) -> No
         compiled(text, {**env, "LOCAL_URL": "http://169.254.169.254/"})
 
 
+def test_an_option_may_come_from_the_environment(compiled, document: str) -> None:
+    """What differs from one installation to the next need not stand in the document."""
+    text = document.replace("allow_private: true", "allow_private: true, options: {project: 'env:PROJECT', plain: x}")
+    provider = compiled(text, {"PROJECT": "p-1"}).providers["local"]
+    assert (provider.options, provider.unavailable) == ({"project": "p-1", "plain": "x"}, None)
+    assert compiled(text, {}).providers["local"].unavailable == "no project: set PROJECT"
+
+
 def test_a_tier_lists_every_deployment_of_its_models_in_order(compiled) -> None:
     """Models by name keep the order of the list; unusable deployments are kept, for explanations."""
     tier = compiled(env={}).tiers["fast"]

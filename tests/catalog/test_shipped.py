@@ -28,6 +28,8 @@ AZURE = {"AZURE_OPENAI_ENDPOINT": "https://unit.openai.azure.com"}
 KEYS = {
     **{f"{cloud}_API_KEY": "k" for cloud in CLOUDS},
     **AZURE,
+    "VERTEX_ACCESS_TOKEN": "k",
+    "GOOGLE_CLOUD_PROJECT": "unit",
     "OLLAMA_BASE_URL": "http://127.0.0.1:11434",
     "LOCAL_BASE_URL": "http://127.0.0.1:8000/v1",
 }

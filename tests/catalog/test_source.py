@@ -134,6 +134,22 @@ async def test_a_reload_reads_secrets_again(path: Path, document: str, tmp_path:
     assert api_key.reveal() == "second"
 
 
+async def test_a_rotated_key_file_is_noticed(path: Path, document: str, tmp_path: Path) -> None:
+    """Any change in the watched folder, or a few seconds, and the new key is in use; the document is as before."""
+    key = tmp_path / "key"
+    write(key, "first")
+    write(path, document.replace("env:OPENAI_API_KEY", f"file:{key}"))
+    watched = Watched(path)
+    await asyncio.sleep(0.3)
+    write(key, "second")
+    write(path.with_name("beside"), "")
+    api_key = (await watched.next()).providers["openai"].api_key
+    assert api_key is not None
+    assert api_key.reveal() == "second"
+    watched.task.cancel()
+    await asyncio.gather(watched.task, return_exceptions=True)
+
+
 def test_a_bad_document_at_start_is_refused(path: Path) -> None:
     """There is no last good one to go on with."""
     write(path, "providers: {}\nmodels: []\n")
