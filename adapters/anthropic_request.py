@@ -29,7 +29,7 @@ import msgspec
 
 from adapters.anthropic_schema import strict_schema
 from adapters.anthropic_turns import conversation
-from adapters.openai_chat import JsonObject, Request, functions_of, read_request, refuse, tool_choice_of
+from adapters.openai_chat import JSON_ONLY, JsonObject, Request, functions_of, read_request, refuse, tool_choice_of
 from gateway.chat import Chat
 from gateway.errors import bad_request
 from gateway.types import Deployment
@@ -46,12 +46,11 @@ REFUSED: Mapping[str, str] = {
     "web_search_options": "web search is not offered",
 }
 _DEFAULT_MAX_TOKENS = 4096
-_JSON_ONLY = "Answer with one valid JSON object and nothing else: no other text, no Markdown fence."
 _SERVICE_TIERS: Mapping[str, str] = {"auto": "auto", "priority": "auto", "default": "standard_only"}
 _CHOICES: Mapping[str, str] = {"auto": "auto", "none": "none", "required": "any"}
 _NATIVE = ("thinking", "top_k", "cache_control")
 
-_EFFORTS: Mapping[str, str] = {
+EFFORTS: Mapping[str, str] = {
     "minimal": "low",
     "low": "low",
     "medium": "medium",
@@ -85,7 +84,7 @@ def messages_request(chat: Chat, deployment: Deployment) -> JsonObject:
         "messages": turns,
     }
     if request.response_format is not None and request.response_format.type == "json_object":
-        system.append({"type": "text", "text": _JSON_ONLY})
+        system.append({"type": "text", "text": JSON_ONLY})
     if system:
         plain = len(system) == 1 and "cache_control" not in system[0]
         body["system"] = system[0]["text"] if plain else system
@@ -175,20 +174,31 @@ def _add_thinking(body: JsonObject, chat: Chat, deployment: Deployment) -> None:
     effort = chat.head.reasoning_effort
     if effort is None or "thinking" in body:
         return
-    if effort != "none" and effort not in _EFFORTS:
-        raise bad_request(f"reasoning_effort must be none or one of {', '.join(_EFFORTS)}.", "reasoning_effort")
+    check_effort(effort)
     forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
     if deployment.params.get("thinking_mode") == "adaptive":
         if effort == "none":
             body["thinking"] = {"type": "disabled"}
             return
-        body["output_config"] = {**body.get("output_config", {}), "effort": _EFFORTS[effort]}
+        body["output_config"] = {**body.get("output_config", {}), "effort": EFFORTS[effort]}
         if not forced:
             body["thinking"] = {"type": "adaptive"}
-    elif effort != "none" and not forced and not _calls_without_thinking(body["messages"]):
-        budget = min(_BUDGETS[effort], body["max_tokens"] * 3 // 4)
-        if budget >= _SMALLEST_BUDGET:
+    elif not forced and not _calls_without_thinking(body["messages"]):
+        budget = budget_tokens(effort, body["max_tokens"])
+        if budget:
             body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def check_effort(effort: str) -> None:
+    """Raises: CallerError where it is no effort that Claude knows."""
+    if effort != "none" and effort not in EFFORTS:
+        raise bad_request(f"reasoning_effort must be none or one of {', '.join(EFFORTS)}.", "reasoning_effort")
+
+
+def budget_tokens(effort: str, max_tokens: int) -> int:
+    """The thinking budget of an effort within an answer's limit; 0 for `none`, or where the smallest has no room."""
+    budget = min(_BUDGETS.get(effort, 0), max_tokens * 3 // 4)
+    return budget if budget >= _SMALLEST_BUDGET else 0
 
 
 def _calls_without_thinking(turns: list[JsonObject]) -> bool:

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 import msgspec
 
 from adapters.gemini_contents import contents_of
-from adapters.openai_chat import JsonObject, Request, functions_of, read_request, refuse, tool_choice_of
+from adapters.openai_chat import ONE_CALL, JsonObject, Request, functions_of, read_request, refuse, tool_choice_of
 from gateway.chat import Chat
 from gateway.errors import bad_request
 from gateway.types import Deployment
@@ -45,7 +45,6 @@ _MODALITIES: Mapping[str, str] = {"text": "TEXT", "image": "IMAGE"}
 _SERVICE_TIERS: Mapping[str, str] = {"default": "standard", "flex": "flex", "priority": "priority"}
 _NATIVE: Mapping[str, str] = {"safety_settings": "safetySettings", "cached_content": "cachedContent"}
 _MODES: Mapping[str, str] = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-_ONE_CALL = "Call at most one function in each turn."
 
 # The budgets are those of Google's own OpenAI endpoint.
 _BUDGETS: Mapping[str, int] = {
@@ -82,7 +81,7 @@ def generate_request(chat: Chat, deployment: Deployment) -> JsonObject:
     if request.tools:
         _add_tools(body, chat, request)
         if chat.head.parallel_tool_calls is False:
-            system.append({"text": _ONE_CALL})
+            system.append({"text": ONE_CALL})
     if system:
         body["systemInstruction"] = {"parts": system}
     if config := _generation_config(chat, request, by_level):

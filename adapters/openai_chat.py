@@ -22,6 +22,10 @@ from gateway.errors import bad_request
 
 JsonObject = dict[str, Any]
 
+# Instructions for what a provider's API has no switch for.
+JSON_ONLY = "Answer with one valid JSON object and nothing else: no other text, no Markdown fence."
+ONE_CALL = "Call at most one function in each turn."
+
 
 class Link(Struct):
     url: str
