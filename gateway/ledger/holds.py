@@ -52,6 +52,7 @@ def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:
         [(c.scope, c.limit) for c in limits.rpm],
         [(c.scope, c.limit, attempt.charged_tokens) for c in limits.tpm],
         [(c.scope, c.limit) for c in limits.concurrency],
+        so_far_nano(attempt),
     )
 
 
@@ -79,11 +80,18 @@ def hold_again(attempt: Attempt) -> Booking:
         (),
         (),
         [(c.scope, c.limit) for c in limits.concurrency] if limits else (),
+        so_far_nano(attempt),
     )
 
 
 def renewal(attempt: Attempt) -> Booking:
     """Keeps an attempt under way from being swept, and says what it may have cost so far."""
+    return attempt.aid, LEASE_MS, attempt.progress_tokens, so_far_nano(attempt)
+
+
+def so_far_nano(attempt: Attempt) -> int:
+    """The estimated cost of an attempt under way."""
+    if attempt.price is None:
+        return 0
     usage = Usage(input=attempt.input_tokens, output=attempt.progress_tokens)
-    nano = 0 if attempt.price is None else cost_nano(usage, attempt.price, started_at=attempt.at)
-    return attempt.aid, LEASE_MS, attempt.progress_tokens, nano
+    return cost_nano(usage, attempt.price, started_at=attempt.at)

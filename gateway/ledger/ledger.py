@@ -56,6 +56,7 @@ class Ledger:
         reserve_deadline_s: float = 0.15,
         segment_bytes: int = 16 * 1024 * 1024,
         local_share: float = 0.05,
+        sweep_every_s: float = 5.0,
     ) -> None:
         """Opens the write-ahead log of this process under `data_dir`.
 
@@ -83,7 +84,15 @@ class Ledger:
         )
         self._underway = Underway()
         self._upkeep = Upkeep(
-            store, self._exchange, self._outbox, self._wal, self._underway, root, clock=clock, chance=chance
+            store,
+            self._exchange,
+            self._outbox,
+            self._wal,
+            self._underway,
+            root,
+            clock=clock,
+            chance=chance,
+            sweep_every_s=sweep_every_s,
         )
 
     async def start(self) -> None:

@@ -137,6 +137,7 @@ def booking(
     *,
     may_be_held: bool,
     unpriced: bool = False,
+    estimated: bool = False,
     corrections: tuple[tuple[str, int, int], ...] = (),
 ) -> Booking:
     """How an attempt ended, as the store books it; `text` is the journal line."""
@@ -153,7 +154,7 @@ def booking(
         hour,
         day,
         dimension,
-        (1, *usage, nano, int(outcome == "E"), int(outcome == "V"), int(unpriced)),
+        (1, *usage, nano, int(estimated or outcome == "E"), int(outcome == "V"), int(unpriced)),
         [f"{_plain(name)}{SEPARATOR}{_plain(value)}{SEPARATOR}{dimension}" for name, value in attempt.tags],
         [(w.counter, w.limit_nano, w.forget_at) for w in attempt.windows],
         corrections,

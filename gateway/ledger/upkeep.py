@@ -15,13 +15,13 @@ from redis.exceptions import RedisError
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
 from gateway.ledger.holds import hold_again, renewal
+from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Alert, Outbox
-from gateway.ledger.records import Booking, decode_envelope, line
-from gateway.ledger.recovery import TOO_OLD_S, from_story, orphan
+from gateway.ledger.records import Booking, line
+from gateway.ledger.recovery import TOO_OLD_S, Orphan, from_story
 from gateway.ledger.underway import Underway
 from gateway.ledger.wal import Wal, lock_directory, remove_log
 from gateway.storage.client import Store, StoreTooOld, server_version
-from gateway.types import Usage
 
 log = structlog.get_logger(module=__name__)
 
@@ -29,7 +29,7 @@ REGISTER_AFTER_S = 1.0
 GRACE_S = 30.0
 REPLAY_S = 900.0
 """How far back endings are sent again when the store has lost writes: more than any failover takes."""
-_TICK_S, _RENEW_EVERY_S, _SWEEP_EVERY_S = 0.5, 30.0, 5.0
+_TICK_S, _RENEW_EVERY_S = 0.5, 30.0
 _TENANTS = "tenants"
 """The set of all tenants that ever had an attempt, so that any process can sweep them."""
 
@@ -48,6 +48,7 @@ class Upkeep:
         *,
         clock: Callable[[], float],
         chance: random.Random,
+        sweep_every_s: float,
     ) -> None:
         self._store = store
         self._exchange = exchange
@@ -57,6 +58,8 @@ class Upkeep:
         self._root = root
         self._clock = clock
         self._chance = chance
+        self._sweep_every_s = sweep_every_s
+        self._orphans = Orphans(store, outbox, clock)
         self._announced: set[str] = set()
         self._greeted = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,7 +74,7 @@ class Upkeep:
         await self._guarded(self._recover)
         self._tasks = [
             asyncio.create_task(self._every(_TICK_S, self._tick)),
-            asyncio.create_task(self._every(_SWEEP_EVERY_S, self._sweep_round)),
+            asyncio.create_task(self._every(self._sweep_every_s, self._sweep_round)),
             asyncio.create_task(self._every(_RENEW_EVERY_S, self._renew)),
         ]
 
@@ -129,6 +132,7 @@ class Upkeep:
         await self._announce()
         for tenant in await self._store.execute_command("SMEMBERS", _TENANTS):
             await self._sweep(tenant.decode())
+            await self._orphans.settle_due(tenant.decode())
         await self._recover()
         self._wal.prune()
 
@@ -167,18 +171,15 @@ class Upkeep:
             self._outbox.lost.add(tenant)
         if not answer.attempts:
             return
-        bookings = []
+        orphans = {}
         for aid, held, progress in answer.attempts:
             if held:
-                sealed = held[3].encode()
-                envelope = decode_envelope(sealed)
-                tokens, nano = progress or (0, 0)
-                usage = Usage(input=envelope.input_tokens, output=int(tokens))
-                bookings.append(orphan(envelope, sealed, usage, int(nano), int(held[0])))
+                tokens, nano = progress or (0, held[5])
+                orphans[aid] = Orphan(held[3], int(tokens), int(nano), int(held[0]))
             else:
                 await self._store.execute_command("ZREM", tag(tenant) + "if", aid)
-        log.warning("attempts_orphaned", tenant=tenant, count=len(bookings))
-        await self._outbox.book(tenant, bookings)
+        log.warning("attempts_orphaned", tenant=tenant, count=len(orphans))
+        await self._orphans.book(tenant, orphans)
 
     async def _recover(self) -> None:
         """Books what dead processes of this machine left in their logs."""
@@ -197,14 +198,21 @@ class Upkeep:
     async def _recover_log(self, directory: Path) -> None:
         stories = await asyncio.to_thread(read_log, directory)
         left = [story for story in stories if not story.settled]
-        by_tenant: dict[str, list[Booking]] = {}
+        bookings: dict[str, list[Booking]] = {}
+        orphans: dict[str, dict[str, Orphan]] = {}
         for story in left:
             if self._clock() - story.envelope.at > TOO_OLD_S:
                 await self._quarantine(story)
+                continue
+            item = from_story(story)
+            if isinstance(item, Orphan):
+                orphans.setdefault(story.envelope.tenant, {})[story.envelope.aid] = item
             else:
-                by_tenant.setdefault(story.envelope.tenant, []).append(from_story(story))
-        for tenant, bookings in by_tenant.items():
-            await self._outbox.book(tenant, bookings)
+                bookings.setdefault(story.envelope.tenant, []).append(item)
+        for tenant, items in bookings.items():
+            await self._outbox.book(tenant, items)
+        for tenant, ones in orphans.items():
+            await self._orphans.book(tenant, ones)
         for tenant in {story.envelope.tenant for story in stories}:
             await self._store.execute_command("HDEL", tag(tenant) + "own", directory.name)
         remove_log(directory)
@@ -227,13 +235,16 @@ class Upkeep:
         for story in await asyncio.to_thread(read_log, self._wal.directory):
             if story.envelope.tenant == tenant and story.ending is not None:
                 ended_at = story.envelope.at + (story.ending.latency_ms or 0) / 1000
-                if now - ended_at <= REPLAY_S:
-                    lane.finish(from_story(story), None, soon=True)
+                item = from_story(story)
+                if now - ended_at <= REPLAY_S and not isinstance(item, Orphan):
+                    lane.finish(item, None, soon=True)
 
     async def _read_back(self, tenant: str) -> None:
         """Queues the endings that did not fit in memory while the store was away."""
         lane = self._outbox.lane(tenant)
         for story in await asyncio.to_thread(read_log, self._wal.directory):
-            if story.sequence in lane.spilled and story.ending is not None:
-                receipt = (story.sequence, lane.spilled.pop(story.sequence))
-                lane.finish(from_story(story), receipt, soon=True)
+            if story.sequence not in lane.spilled:
+                continue
+            item = from_story(story)
+            if not isinstance(item, Orphan):
+                lane.finish(item, (story.sequence, lane.spilled.pop(story.sequence)), soon=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -242,7 +243,7 @@ async def test_a_long_attempt_is_known_to_the_store_while_it_runs(own: Redis, tm
 
 async def test_an_attempt_nobody_renews_is_booked_as_an_estimate(own: Redis, tmp_path: Path) -> None:
     """The sweeper of any process books it in full under a hard budget; the truth of a returned host replaces it."""
-    async with open_ledger(own, tmp_path / "a") as lost, open_ledger(own, tmp_path / "b"):
+    async with open_ledger(own, tmp_path / "a") as lost, open_ledger(own, tmp_path / "b", sweep_every_s=0.2):
         a = attempt()
         await lost.reserve(a, budget(10**9))
         await own.zadd(tag("main") + "if", {a.aid: 1})
@@ -252,6 +253,54 @@ async def test_an_attempt_nobody_renews_is_booked_as_an_estimate(own: Redis, tmp
         settle(lost, a)
         await flushed(lost)
         assert sum(e["cost_nano_usd"] for e in await audit(own)) == COST == await posted(own)
+
+
+@pytest.mark.parametrize("truth", [True, False])
+async def test_a_whole_hold_gives_way_after_a_day(own: Redis, tmp_path: Path, truth: bool) -> None:
+    """To the best estimate (here the prompt alone), unless the truth came to light before."""
+    async with open_ledger(own, tmp_path / "a") as lost, open_ledger(own, tmp_path / "b", sweep_every_s=0.2):
+        a = attempt()
+        await lost.reserve(a, budget(10**9))
+        await own.zadd(tag("main") + "if", {a.aid: 1})
+        await until_async(lambda: journal(own))
+        if truth:
+            settle(lost, a)
+            await flushed(lost)
+        await own.zadd(tag("main") + "orphans:due", {a.aid: 1})
+
+        async def given_way() -> bool:
+            return await own.zcard(tag("main") + "orphans:due") == 0
+
+        await until_async(given_way)
+        assert await posted(own) == (COST if truth else 10 * 1_000)
+        found = await audit(own)
+        assert (len(found), found[-1]["usage_source"]) == (2, "provider" if truth else "estimated")
+        assert await own.hlen(tag("main") + "orphans") == 0
+
+
+async def test_a_stopped_store_costs_no_caller_more_than_a_second(
+    own: Redis, own_store: StoreServer, tmp_path: Path
+) -> None:
+    """It accepts and says nothing: everyone is refused in time, and the books are whole once it goes on."""
+    assert own_store._process is not None
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.15) as ledger:
+        running = [attempt() for _ in range(20)]
+        for a in running:
+            await ledger.reserve(a, budget(10**9))
+        own_store._process.send_signal(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            asked = [ledger.reserve(attempt(), budget(10**9)) for _ in range(200)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert time.monotonic() - started < 1.0
+            assert all(isinstance(answer, GatewayUnavailable) for answer in answers)
+            for a in running:
+                settle(ledger, a)
+        finally:
+            own_store._process.send_signal(signal.SIGCONT)
+        await flushed(ledger)
+    assert len(await audit(own)) == 20
+    assert await posted(own) == 20 * COST
 
 
 async def test_refusals_of_callers_are_not_outages(own: Redis, tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ def _reservation(aid: str, **changes: Any) -> tuple[Any, ...]:
     given: dict[str, Any] = {"nano": 0, "budgets": [], "rpm": [], "tpm": [], "concurrency": [], **changes}
     return (
         *(aid, 0, given["nano"], given["nano"], 120_000, False, "[]", "", given["budgets"], given["rpm"]),
-        *(given["tpm"], given["concurrency"]),
+        *(given["tpm"], given["concurrency"], 0),
     )
 
 

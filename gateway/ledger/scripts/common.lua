@@ -25,7 +25,8 @@ local function read_markers(items)
   return markers
 end
 
--- What attempts in flight hold, by attempt id: {nano, budget counters, concurrency scopes, envelope, since ms}.
+-- What attempts in flight hold, by attempt id: {nano, budget counters, concurrency scopes, envelope, since ms,
+-- nano that the prompt alone costs}.
 local function read_held(items)
   local aids, held = {}, {}
   for i, item in ipairs(items) do aids[i] = item[1] end

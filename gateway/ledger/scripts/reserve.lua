@@ -1,6 +1,6 @@
 -- reserve: holds the worst case of attempts, each all or nothing. Each item: {aid, hour of the aid, nano, least nano worth
 -- having, lease ms, force, envelope, record key or '', {{budget counter, limit or -1, forget at}..}, {{rpm scope, limit}..},
--- {{tpm scope, limit, tokens}..}, {{concurrency scope, limit}..}}. Gives for each one of
+-- {{tpm scope, limit, tokens}..}, {{concurrency scope, limit}..}, nano that the prompt alone costs}. Gives for each one of
 --   {OK, held nano, index of the tightest budget, left of it, rpm limit, remaining, full in ms, tpm limit, remaining, full in ms}
 --   {HELD, held nano}   {DONE, marker}   {NOLIM}   {SKEW, now ms}
 --   {DENY, index of the budget, held, posted, limit}   {RATE, rpm|tpm|concurrency, index of the cap, retry after ms}
@@ -115,7 +115,7 @@ local function reserve(items)
         n[1], n[2] = n[1] + 1, n[2] + 1
         names[j] = cap[1]
       end
-      held[aid] = {verdict[2], counters, names, item[7], now}
+      held[aid] = {verdict[2], counters, names, item[7], now, item[13]}
       append(holds, aid, cmsgpack.pack(held[aid]))
       append(leases, whole(now + item[5]), aid)
     end
