@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from adapters.anthropic import AnthropicAdapter
 from adapters.base import Adapter
+from adapters.bedrock import BedrockAdapter
 from adapters.dialect import DIALECTS
 from adapters.gemini import GeminiAdapter
 from adapters.ollama import OllamaAdapter
@@ -16,6 +17,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     **{row.name: DialectAdapter(row) for row in DIALECTS},
     "azure": AzureAdapter(next(row for row in DIALECTS if row.name == "azure")),
     "anthropic": AnthropicAdapter(),
+    "bedrock": BedrockAdapter(),
     "gemini": GeminiAdapter(),
     "ollama": OllamaAdapter(),
     "vertex": VertexAdapter(),

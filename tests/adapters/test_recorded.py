@@ -23,6 +23,7 @@ RECORDED = [  # provider, adapter, its chat API's names, its model list's name
     ("gemini", "gemini", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
     ("vertex", "vertex", ["gemini.generateContent", "gemini.streamGenerateContent"], "gemini.models"),
     ("vertex", "vertex_claude", ["anthropic.messages"], "anthropic.models"),
+    ("bedrock", "bedrock", ["bedrock.converse", "bedrock.converse-stream"], "bedrock.models"),
     *[
         (provider, provider, OPENAI, "openai.models")
         for provider in ("openai", "azure", "openrouter", "mistral", "xai", "groq", "deepseek", "fireworks")
