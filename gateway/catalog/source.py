@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from watchfiles import awatch
@@ -12,6 +13,7 @@ from gateway.catalog.load import compile_text, read_catalog
 from gateway.catalog.problems import InvalidCatalog
 from gateway.catalog.secrets import stamps
 from gateway.catalog.snapshot import Snapshot
+from gateway.catalog.warnings import find_edited_prices
 from gateway.log import get_logger
 
 OnChange = Callable[[Snapshot], None]
@@ -69,9 +71,13 @@ class CatalogSource:
                     "catalog_refused", version=self.current.version, problems=[p.at(error.file) for p in error.problems]
                 )
                 return False
+            edited = find_edited_prices(self.current, snapshot, self._clock())
+            snapshot = replace(snapshot, warnings=(*snapshot.warnings, *edited))
             self.problem = None
             self.current, self._secrets = snapshot, snapshot.secret_files
             self._log.info("catalog_loaded", version=snapshot.version, warnings=len(snapshot.warnings))
+            for warning in edited:
+                self._log.warning("catalog_price_edited", detail=warning)
             self._on_change(snapshot)
             return True
 

@@ -43,9 +43,13 @@ def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
         return CatalogEntry.model_validate_json(msgspec.json.encode(document.data)), []
     except ValidationError as error:
         details = error.errors(include_url=False)
+    explained = [(*_explain(document, detail), detail) for detail in details]
+    paths = [path for path, _, _ in explained]
     messages: dict[Path, list[str]] = {}
-    for detail in details:
-        path, message = _explain(document, detail)
+    for path, message, detail in explained:
+        of_another_shape = detail["type"] in ("literal_error", *_WANTED) and isinstance(detail["input"], dict)
+        if of_another_shape and any(other[: len(path)] == path != other for other in paths):
+            continue  # an alternative that was not meant: what is wrong lies within the mapping
         known = messages.setdefault(path, [])
         if message not in known:
             known.append(message)

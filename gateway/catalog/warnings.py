@@ -22,6 +22,22 @@ def find_warnings(document: Document, catalog: CatalogEntry, snapshot: Snapshot,
     return tuple(document.problem(path, message).at(document.file) for path, message in found)
 
 
+def find_edited_prices(before: Snapshot, after: Snapshot, now: float) -> tuple[str, ...]:
+    """One line for each price row that has been charged by and is no longer there as it was."""
+    known = {price.price_id for deployment in after.deployments.values() for price in deployment.prices}
+    gone = {
+        price.price_id
+        for name, deployment in before.deployments.items()
+        if name in after.deployments
+        for price in deployment.prices
+        if price.from_at <= now and price.price_id not in known
+    }
+    return tuple(
+        f"price {price_id} was edited or removed; what it charged stays as booked. Append a row in place of editing one"
+        for price_id in sorted(gone)
+    )
+
+
 def _providers(catalog: CatalogEntry, snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
     for name, entry in catalog.providers.items():
         path: Path = ("providers", name)

@@ -148,6 +148,11 @@ NEW_MODEL = "  new: {{capabilities: [text_input], {}}}\n"
             "models.new: retires_on 2026-04-01 lies before deprecated_on 2026-05-01; swap them",
         ),
         (
+            "default: claude-haiku-4-5}",
+            "on_caller_left: {action: wait}}",
+            "tiers.fast.on_caller_left.action: must be one of the known values, not 'wait' — known: cancel, drain",
+        ),
+        (
             "openai: {adapter: openai,",
             "openai: {adapter: openai, headers: {Authorization: Bearer x},",
             "providers.openai.headers: header 'Authorization' is set by the gateway; remove it "
@@ -174,6 +179,10 @@ def test_all_problems_are_told_at_once(document: str, problems) -> None:
     text = (
         document.replace("adapter: anthropic", "adapter: antropic")
         .replace("display_name: GPT-5 mini", "display_name: [GPT-5]")
+        .replace(
+            "    quality: quick\n    capabilities: [text_input, text_output",
+            "    quality: 4\n    can: [text_input, text_output",
+        )
         .replace("models: [gpt-5-mini, claude", "models: [gpt-5-minni, claude")
         .replace("precise: {temperature: 0.0}", "precise: {temprature: 0.0}")
     )
@@ -181,6 +190,9 @@ def test_all_problems_are_told_at_once(document: str, problems) -> None:
     assert places == [
         "catalog.yaml:4 providers.anthropic.adapter",
         "catalog.yaml:11 models.gpt-5-mini.display_name",
+        "catalog.yaml:26 models.claude-haiku-4-5",
+        "catalog.yaml:27 models.claude-haiku-4-5.quality",
+        "catalog.yaml:28 models.claude-haiku-4-5.can",
         "catalog.yaml:37 tiers.fast.models[0]",
         "catalog.yaml:40 presets.precise.temprature",
     ]

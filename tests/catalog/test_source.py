@@ -111,6 +111,29 @@ async def test_a_bad_edit_keeps_the_last_good_snapshot(path: Path, document: str
     assert told == [source.current]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "warned"),
+    [
+        ('"0.25"', '"0.26"', True),
+        (
+            "    deployments:",
+            "      - {from: 2027-01-01, usd_per_mtok: {input: 1, output: 2}, source: x, checked: 2026-11-20}\n"
+            "    deployments:",
+            False,
+        ),
+    ],
+    ids=["edited", "appended"],
+)
+async def test_an_edited_price_row_is_warned_of(path: Path, document: str, old: str, new: str, warned: bool) -> None:
+    """Rows are appended; one that was edited takes effect, but is not passed over in silence."""
+    source = CatalogSource(path, {}, lambda: NOW)
+    write(path, document.replace(old, new, 1))
+    assert await source.reload()
+    said = [warning for warning in source.current.warnings if "was edited or removed" in warning]
+    assert len(said) == warned
+    assert all(warning.startswith("price gpt-5-mini@2025-08-07.") for warning in said)
+
+
 async def test_a_file_that_vanishes_changes_nothing(path: Path) -> None:
     """It is a problem, not the end of the catalog."""
     source = CatalogSource(path, {}, lambda: NOW)
