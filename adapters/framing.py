@@ -56,6 +56,10 @@ class SseSplitter:
     def pending(self) -> bytes:
         return bytes(self._buffer)
 
+    def begins(self, start: bytes) -> bool:
+        """Whether what is pending begins so."""
+        return self._buffer.startswith(start)
+
     def feed(self, data: bytes) -> list[Event]:
         text = self.take(data)
         return parse_events(text) if text else []

@@ -8,7 +8,6 @@ has to be trusted, and a well-behaved one costs next to nothing.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -18,15 +17,16 @@ from adapters.events import DONE, cut_short, openai_usage, unreadable, utf8_size
 from adapters.failures import failure, read_problem
 from adapters.framing import FramingError, SseSplitter, parse_events
 from adapters.repair import SERVICE_TIERS, ChoiceState, decode
+from adapters.template import Template, learned
 from adapters.usage import is_openai_usage, read_usage, repaired_usage, usage_of
 from gateway.chat import Chat
 from gateway.errors import UpstreamError
 from gateway.types import Usage
 
 _encode = msgspec.json.Encoder().encode
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 MAX_CHOICES = 128
 """OpenAI's limit of `n`."""
+_BARE_ERROR_BYTES = 64 * 1024
 _TEXT_KEYS = ("content", "reasoning_content", "refusal")
 _CHUNK = "chat.completion.chunk"
 _NOT_HELD = frozenset(
@@ -64,8 +64,7 @@ class OpenAiStream(ChatStream):
         self._usage_chunk: dict[str, Any] = {}
         """The last chunk that told usage, and, where it can go to a caller as it came, its bytes."""
         self._usage_block = b""
-        self._prefix = b""
-        self._suffix = b""
+        self._template: Template | None = None
 
     def feed(self, data: bytes) -> bytes:
         if self.failure is not None or self.finished:
@@ -75,7 +74,11 @@ class OpenAiStream(ChatStream):
         except FramingError:
             self.failure = unreadable("The provider sent an event that is too long.")
             return b""
-        return self._relay(text) if text else b""
+        if text:
+            return self._relay(text)
+        if not self.started:
+            self._look_for_bare_error()
+        return b""
 
     def end(self) -> bytes:
         out: list[bytes] = []
@@ -95,6 +98,16 @@ class OpenAiStream(ChatStream):
             out.append(self._usage_event(self.usage))
         out.append(DONE)
         return b"".join(out)
+
+    def _look_for_bare_error(self) -> None:
+        """Some servers answer a request for a stream with status 200 and an error as plain JSON, without framing."""
+        if not self._splitter.begins(b"{"):
+            return
+        body = self._splitter.pending
+        if (problem := read_problem(body)).message:
+            self.failure = failure(200, {}, problem)
+        elif len(body) > _BARE_ERROR_BYTES:
+            self.failure = unreadable()
 
     def _is_complete(self) -> bool:
         """Whether an answer came to its end: `[DONE]`, or every choice finished where a provider says no more."""
@@ -120,13 +133,15 @@ class OpenAiStream(ChatStream):
 
     def _relay(self, text: bytes) -> bytes:
         out: list[bytes] = []
-        at, end, mixed = 0, len(text), False
+        at, end, alone = 0, len(text), False
         while at < end and self.failure is None and not self.finished:
-            if self._prefix and text.startswith(self._prefix, at):
-                stop, mixed = self._run(text, at, mixed)
+            template = self._template
+            if template is not None and text.startswith(template.prefix, at):
+                stop, count = template.run(text, at, alone=alone)
                 if stop > at:
                     out.append(text[at:stop])
-                    at = stop
+                    self.output_bytes += stop - at - count * template.size
+                    at, alone = stop, alone or count == 1
                     continue
             stop = text.find(b"\n\n", at) + 2
             stop = stop if stop > 1 else end  # an odd blank line at the end
@@ -135,31 +150,6 @@ class OpenAiStream(ChatStream):
                 out.append(self._event(name, payload, block))
             at = stop
         return b"".join(out)
-
-    def _run(self, text: bytes, at: int, mixed: bool) -> tuple[int, bool]:
-        """The end of the run of template events that starts at `at` (`at` itself where there is none), and whether
-        other events stand among them, so that further runs are taken one event at a time."""
-        prefix, suffix = self._prefix, self._suffix
-        if not mixed:
-            stop = text.rfind(suffix, at) + len(suffix)
-            if stop > at + len(prefix):
-                joints = text.count(suffix + prefix, at, stop)
-                if text.count(b"\n", at, stop) == 2 * joints + 2:
-                    self.output_bytes += stop - at - (joints + 1) * (len(prefix) + len(suffix))
-                    return stop, False
-        stop = text.index(b"\n\n", at) + 2
-        if stop >= at + len(prefix) + len(suffix) and text.startswith(suffix, stop - len(suffix)):
-            self.output_bytes += stop - at - len(prefix) - len(suffix)
-            return stop, True
-        return at, True
-
-    def _learn(self, block: bytes, delta: dict[str, Any]) -> None:
-        """Takes the template from a plain event that goes on as it came."""
-        (key,) = delta
-        start = block.find(b'"%b"' % key.encode(), block.find(b'"delta"')) + len(key) + 2
-        if (hit := _STRING.search(block, start)) is not None and block[start : hit.start()].strip() == b":":
-            self._prefix = block[: hit.start() + 1]
-            self._suffix = block[hit.end() - 1 :]
 
     # -------------------------------------------------------------------------------------------------------- judging
 
@@ -213,7 +203,7 @@ class OpenAiStream(ChatStream):
             chunk["choices"] = kept
             return _framed(chunk)
         if len(kept) == 1 and _is_plain(kept[0]):
-            self._learn(block, kept[0]["delta"])
+            self._template = learned(block, kept[0]["delta"])
         return block
 
     def _choice(self, at: int, choice: dict[str, Any]) -> tuple[bool, bool]:

@@ -222,6 +222,16 @@ def test_answer_without_content_is_a_failure_before_anything_went_out(body: byte
     assert stream.failure is not None
 
 
+def test_error_without_framing_is_understood() -> None:
+    """A server that answers with a plain JSON error, under status 200, is taken at its word."""
+    body = b'{"error": {"message": "Slow down", "code": 429}}'
+    stream = opened()
+    for at in range(len(body)):
+        stream.feed(body[at : at + 1])
+    assert stream.failure is not None
+    assert stream.failure.kind is Kind.RATE_LIMITED
+
+
 def test_finish_reason_at_the_end_of_the_body_is_an_end_too() -> None:
     """Servers that forget `[DONE]` are complete once each choice has finished."""
     assert fed(opened(), [sse(*CLEAN[:-1])]) == sse(*CLEAN)
