@@ -153,6 +153,17 @@ def test_after_closing_the_time_starts_small_again(bench: Bench) -> None:
     assert bench.transitions[-1].for_s == pytest.approx(5)
 
 
+def test_after_closing_old_failures_do_not_count(bench: Bench) -> None:
+    """A recovery forgets what was counted before it, so one failure does not undo it."""
+    for _ in range(10):
+        bench.calls("success", 1)
+        bench.calls("failure", 1)
+    bench.clock.advance(5)
+    bench.calls("success", 2)
+    assert bench.calls("failure", 2) == 2
+    assert bench.moves() == ["closed>open", "open>half_open", "half_open>closed"]
+
+
 def test_departed_callers_are_no_failures(bench: Bench) -> None:
     """D34: five hundred callers leaving in a row say nothing of the deployment."""
     assert bench.calls("neutral", 500) == 500
@@ -227,6 +238,7 @@ def test_odd_retry_after_values_are_clamped(bench: Bench, seconds: float | None,
 
 def test_a_shorter_rest_does_not_cut_a_longer_one(bench: Bench) -> None:
     """Many answers come back at once; the longest holds, and is told once."""
+    bench.breakers.rest(NAME, 10)
     bench.breakers.rest(NAME, 30)
     bench.breakers.rest(NAME, 3)
     bench.clock.advance(29)

@@ -41,9 +41,11 @@ def test_the_cheapest_capable_one_goes_first() -> None:
 
 
 def test_candidates_carry_the_expected_cost() -> None:
-    """1,000 tokens in and 100 out at $1 and $2 a million."""
-    made = plan(FAST, "middle", needs(input_tokens=1000, output_tokens=100))
-    assert [c.expected_nano for c in made.candidates] == [1_200_000]
+    """1,000 tokens in and 100 out at $1 and $2 a million, the output for each choice."""
+    one = plan(FAST, "middle", needs(input_tokens=1000, output_tokens=100))
+    three = plan(FAST, "middle", needs(input_tokens=1000, output_tokens=100, choices=3))
+    assert [c.expected_nano for c in one.candidates] == [1_200_000]
+    assert [c.expected_nano for c in three.candidates] == [1_600_000]
 
 
 def test_learned_lengths_change_the_expectation() -> None:
@@ -114,14 +116,16 @@ def test_a_price_takes_effect_at_its_time_in_a_running_gateway() -> None:
 
 
 def test_stand_ins_serve_only_where_nothing_else_is_usable() -> None:
-    """The sandbox answers as long as no provider has a key, and not while one is merely unwell."""
-    sandbox = deployment("sandbox/small", price(0, 0))
+    """The sandbox answers as long as no provider has a key, and not while one is merely unwell or not capable."""
+    sandbox = deployment("sandbox/small", price(0, 0), capabilities=[*CHAT, C.FUNCTION_CALLING])
     no_key = tier("fast", deployment("openai/a", unavailable="no key"), fallback=(sandbox,))
     unwell = tier("fast", deployment("openai/a"), fallback=(sandbox,))
     assert [c.deployment.name for c in plan(no_key).candidates] == ["sandbox/small"]
     assert [c.deployment.name for c in plan(unwell).candidates] == ["openai/a"]
     with pytest.raises(RoutingError):
         plan(unwell, health={"openai/a": Health("open", NOW + 5)})
+    with pytest.raises(RoutingError):
+        plan(unwell, wanted=needs(C.FUNCTION_CALLING))
 
 
 OVERRIDDEN = tier(
