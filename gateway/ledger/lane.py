@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from gateway.ledger.exchange import Exchange, Reply, StoreDown
 from gateway.ledger.records import Booking
+from gateway.log import get_logger
 
-log = structlog.get_logger(module=__name__)
+log = get_logger(__name__)
 
 Receipt = tuple[int, int]
 """Sequence and segment of an attempt in this process's write-ahead log."""

@@ -8,8 +8,6 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
@@ -29,10 +27,11 @@ from gateway.ledger.refusal import headroom, refusal, unavailable
 from gateway.ledger.underway import Underway
 from gateway.ledger.upkeep import Upkeep
 from gateway.ledger.wal import Record, Wal
+from gateway.log import get_logger
 from gateway.storage.client import Store
 from gateway.types import Settlement, Usage, UsageSource
 
-log = structlog.get_logger(module=__name__)
+log = get_logger(__name__)
 
 PROGRESS_EVERY_S = 30.0
 MAX_COUNT = 1_000_000_000

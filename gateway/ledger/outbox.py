@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import structlog
-
 from gateway.ledger.exchange import Exchange, Reply
 from gateway.ledger.lane import MAX_ENDINGS, Lane, Receipt
 from gateway.ledger.records import Booking
 from gateway.ledger.wal import Wal
+from gateway.log import get_logger
 
-log = structlog.get_logger(module=__name__)
+log = get_logger(__name__)
 
 _MOST_KNOWN = 10_000
 

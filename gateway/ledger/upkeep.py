@@ -9,7 +9,6 @@ import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import structlog
 from redis.exceptions import RedisError
 
 from gateway.ledger.exchange import Exchange, StoreDown, tag
@@ -21,9 +20,10 @@ from gateway.ledger.records import Booking, line
 from gateway.ledger.recovery import TOO_OLD_S, Orphan, from_story
 from gateway.ledger.underway import Underway
 from gateway.ledger.wal import Wal, lock_directory, remove_log
+from gateway.log import get_logger
 from gateway.storage.client import Store, StoreTooOld, server_version
 
-log = structlog.get_logger(module=__name__)
+log = get_logger(__name__)
 
 REGISTER_AFTER_S = 1.0
 GRACE_S = 30.0
@@ -118,6 +118,7 @@ class Upkeep:
 
     async def _tick(self) -> None:
         self._register()
+        await self._announce()
         for tenant in list(self._outbox.lost):
             self._outbox.lost.discard(tenant)
             log.error("store_lost_writes", tenant=tenant)
@@ -129,7 +130,6 @@ class Upkeep:
     async def _sweep_round(self) -> None:
         if not self._greeted:
             await self._greet()
-        await self._announce()
         for tenant in await self._store.execute_command("SMEMBERS", _TENANTS):
             await self._sweep(tenant.decode())
             await self._orphans.settle_due(tenant.decode())

@@ -18,13 +18,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from gateway.log import get_logger
 from gateway.storage.client import connect
 
-log = structlog.get_logger(module=__name__)
+log = get_logger(__name__)
 
 _LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel takes 107, the server appends nothing, and some room is kept.
