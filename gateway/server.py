@@ -13,9 +13,8 @@ import time
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 
-from gateway.app import create_app
+from gateway.app import Application, create_app
 from gateway.log import configure_logging, get_logger
 from gateway.settings import Settings
 
@@ -33,7 +32,7 @@ class GracefulServer(uvicorn.Server):
     uvicorn's own server raises the signal again when it has stopped, so that an orderly stop looks like a crash.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings) -> None:
         super().__init__(config)
         self._app = app
         self._settings = settings
@@ -157,7 +156,9 @@ class _Supervisor:
                 log.error("worker_killed", pid=worker.pid, after_s=patience)
                 worker.kill()
                 worker.wait()
-        return max((abs(worker.returncode or 0) for worker in self._workers), default=0)
+        # A worker that was still starting had nothing to drain and was ended by the signal itself.
+        orderly = (0, -signal.SIGTERM)
+        return max((0 if w.returncode in orderly else abs(w.returncode) for w in self._workers), default=0)
 
 
 # Secrets reach a worker through the environment that its parent read them from, never through arguments.

@@ -100,9 +100,10 @@ class Exchange:
         plan = self.planned.plan if self.planned else None
         self.gateway.requests.record(
             RequestRecord(
+                timestamp=self.at,
                 request_id=self.request_id,
-                at=self.at,
                 status=status,
+                level="error" if status >= 500 and status != 503 else "info",
                 stream=chat is not None and chat.stream,
                 key=caller.key_id if caller else None,
                 team=caller.team if caller else None,

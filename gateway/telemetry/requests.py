@@ -10,12 +10,14 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
+from prometheus_client import Histogram
 
 from gateway.telemetry.metrics import Metrics
+
+_encoder = msgspec.json.Encoder()
 
 
 class AttemptRecord(msgspec.Struct, array_like=False, omit_defaults=True):
@@ -31,12 +33,14 @@ class AttemptRecord(msgspec.Struct, array_like=False, omit_defaults=True):
     completion_tokens: int = 0
 
 
-class RequestRecord(msgspec.Struct, omit_defaults=True):
+class RequestRecord(msgspec.Struct, omit_defaults=True, tag_field="event", tag="request"):
     """What is logged of one request: facts about it, never its content."""
 
+    timestamp: float
+    """When it came, seconds since the epoch."""
     request_id: str
-    at: float
     status: int
+    level: str = "info"
     stream: bool = False
     key: str | None = None
     team: str | None = None
@@ -52,13 +56,6 @@ class RequestRecord(msgspec.Struct, omit_defaults=True):
     attempts: list[AttemptRecord] = []
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    timestamp: str
-    level: str
-    event: str
-    request: RequestRecord
-
-
 class RequestLog:
     """Takes the record of every request; `flush()` turns those waiting into log lines and metrics."""
 
@@ -71,6 +68,7 @@ class RequestLog:
         self._out = out or sys.stderr
         self._waiting: list[RequestRecord] = []
         self._task: asyncio.Task[None] | None = None
+        self._timers: dict[str, tuple[Histogram, Histogram]] = {}
         self.record: Callable[[RequestRecord], None] = self._waiting.append
 
     async def start(self) -> None:
@@ -98,33 +96,34 @@ class RequestLog:
             return
         if len(records) > self.LIMIT:
             self._metrics.log_lines_dropped.inc(len(records) - self.LIMIT)
-        encode = msgspec.json.encode
-        lines = [encode(_line(record)) for record in records[: self.LIMIT]]
+        lines = _encoder.encode_lines(records[: self.LIMIT])
         try:
-            self._out.write(b"\n".join(lines).decode() + "\n")
+            self._out.write(lines.decode())
             self._out.flush()
         except OSError:  # the reader of our log is gone or full; serving goes on
-            self._metrics.log_lines_dropped.inc(len(lines))
+            self._metrics.log_lines_dropped.inc(len(records))
 
     def _count(self, records: list[RequestRecord]) -> None:
         metrics = self._metrics
-        requests: Counter[tuple[str, str, str]] = Counter()
+        requests: Counter[tuple[str, int, bool]] = Counter()
         attempts: Counter[tuple[str, str]] = Counter()
         tokens: Counter[tuple[str, str]] = Counter()
         cost: Counter[tuple[str, str]] = Counter()
         for record in records:
             tier = record.tier or ""
-            requests[tier, str(record.status), "true" if record.stream else "false"] += 1
-            metrics.seconds.labels(tier).observe(record.latency_ms / 1000)
+            requests[tier, record.status, record.stream] += 1
+            seconds, first_byte_seconds = self._timers.get(tier) or self._timers_of(tier)
+            seconds.observe(record.latency_ms / 1000)
             if record.ttft_ms is not None:
-                metrics.first_byte_seconds.labels(tier).observe(record.ttft_ms / 1000)
+                first_byte_seconds.observe(record.ttft_ms / 1000)
             for attempt in record.attempts:
                 attempts[attempt.deployment, attempt.settlement] += 1
                 tokens[attempt.model, "input"] += attempt.prompt_tokens
                 tokens[attempt.model, "output"] += attempt.completion_tokens
                 cost[tier, attempt.provider] += attempt.cost_nano_usd
+        for (tier, status, stream), count in requests.items():
+            metrics.requests.labels(tier, str(status), "true" if stream else "false").inc(count)
         for counter, sums in (
-            (metrics.requests, requests),
             (metrics.attempts, attempts),
             (metrics.tokens, tokens),
             (metrics.cost, cost),
@@ -132,7 +131,8 @@ class RequestLog:
             for labels, amount in sums.items():
                 counter.labels(*labels).inc(amount)
 
-
-def _line(record: RequestRecord) -> _Line:
-    level = "error" if record.status >= 500 and record.status != 503 else "info"
-    return _Line(datetime.fromtimestamp(record.at, UTC).isoformat(), level, "request", record)
+    def _timers_of(self, tier: str) -> tuple[Histogram, Histogram]:
+        """The tier's histograms, looked up once: the library's own look-up costs more than an observation."""
+        timers = self._metrics.seconds.labels(tier), self._metrics.first_byte_seconds.labels(tier)
+        self._timers[tier] = timers
+        return timers
