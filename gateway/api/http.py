@@ -27,6 +27,10 @@ EVENT_STREAM = [
 ]
 
 
+_DISCARDED_LIMITS = 4
+"""A body that is too large is read to its end up to so many times the limit; beyond, the connection just closes."""
+
+
 class CallerLeft(Exception):
     """The caller closed the connection before its request was whole."""
 
@@ -43,8 +47,10 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         raise CallerError(
             Kind.UNSUPPORTED_MEDIA, "Compressed request bodies are not accepted; send the JSON uncompressed."
         )
-    length = headers.get(b"content-length")
-    if length is not None and (not length.isdigit() or int(length) > limit):
+    size = int(headers.get(b"content-length", b"0"))  # the server has refused what is no number
+    if size > limit:
+        if size <= limit * _DISCARDED_LIMITS and b"expect" not in headers:
+            await _discard(receive, size)
         raise _too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -63,8 +69,20 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         parts.append(part)
         size += len(part)
         if size > limit:
+            parts.clear()
+            if message.get("more_body"):
+                await _discard(receive, limit * _DISCARDED_LIMITS - size)
             raise _too_large(limit)
     return b"".join(parts)
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    """Reads on, so that a caller who is still sending gets to see the answer instead of a broken connection."""
+    while most >= 0:
+        message = await receive()
+        if not message.get("more_body"):
+            return
+        most -= len(message.get("body", b""))
 
 
 def _too_large(limit: int) -> CallerError:

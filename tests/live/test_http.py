@@ -136,7 +136,7 @@ def test_roles_are_kept_apart(gateway: RunningGateway) -> None:
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
 def test_a_body_beyond_the_limit(gateway: RunningGateway, framing: str, conforms: Conformance) -> None:
-    """413, whether its length is told or not, and the connection is given up."""
+    """413 reaches a caller who is still sending, whether the length was told or not; then the connection ends."""
     body = json.dumps({"model": "sandbox", "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
     with Talk(gateway) as talk:
         if framing == "content-length":
@@ -147,6 +147,20 @@ def test_a_body_beyond_the_limit(gateway: RunningGateway, framing: str, conforms
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert answer.headers["connection"] == "close"
     conforms.error(answer.body)
+
+
+def test_a_body_far_beyond_the_limit(gateway: RunningGateway) -> None:
+    """It is refused by its declared length, before any of it has come."""
+    with Talk(gateway) as talk:
+        answer = talk.ask(CHAT, b"", headers={"content-length": "9000000000"})
+    assert answer.status == 413
+
+
+def test_a_caller_who_asks_before_sending(gateway: RunningGateway) -> None:
+    """With `Expect: 100-continue` the body need not be sent in vain."""
+    with Talk(gateway) as talk:
+        answer = talk.ask(CHAT, b"", headers={"content-length": "1500000", "expect": "100-continue"})
+    assert answer.status == 413
 
 
 def test_a_chunked_body_within_the_limit(gateway: RunningGateway) -> None:
