@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.ledger.ledger import Ledger
     from gateway.routing.decisions import Decisions
     from gateway.routing.health import Breakers
-    from gateway.routing.retry import RetryBudget
+    from gateway.routing.retry import RetryBudgets
     from gateway.routing.stats import Statistics
     from gateway.settings import Settings
     from gateway.telemetry.metrics import Metrics
@@ -51,7 +51,7 @@ class Gateway:
     upstream: Upstream
     breakers: Breakers
     statistics: Statistics
-    retries: RetryBudget
+    retries: RetryBudgets
     departures: Departures
     metrics: Metrics
     requests: RequestLog

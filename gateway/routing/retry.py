@@ -52,6 +52,23 @@ class RetryBudget:
             self._tokens = min(self._tokens + PER_SECOND * passed_s, PER_SECOND + self._earned)
 
 
+class RetryBudgets:
+    """A budget for each tier, so that an outage of one leaves the others theirs."""
+
+    __slots__ = ("_by_tier", "_clock")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._by_tier: dict[str, RetryBudget] = {}
+
+    def of(self, tier: str) -> RetryBudget:
+        """The budget of the tier of this name; names come from the catalog, so there is an end to them."""
+        budget = self._by_tier.get(tier)
+        if budget is None:
+            budget = self._by_tier[tier] = RetryBudget(self._clock)
+        return budget
+
+
 def delay_s(failures: int, chance: float) -> float:
     """How long to wait before calling the same deployment again: full jitter, with `chance` in [0, 1).
 

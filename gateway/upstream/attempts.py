@@ -14,14 +14,15 @@ import msgspec
 
 from adapters import ADAPTERS
 from adapters.base import ChatStream, Completion, Stamp
-from gateway.api.exchange import Exchange, Planned
+from gateway.api.decide import Planned
+from gateway.api.exchange import Exchange
 from gateway.chat import Chat
 from gateway.errors import GatewayError, Kind, RoutingError, UpstreamError
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import estimate_usage
 from gateway.ledger.limits import Headroom
 from gateway.routing.health import Permit
-from gateway.routing.retry import delay_s
+from gateway.routing.retry import RetryBudget, delay_s
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Plan, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse
@@ -37,8 +38,9 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
         GatewayError: every attempt failed (502, or 429 or 504 where all failed alike), or the deadline has passed.
     """
     gateway = exchange.gateway
-    gateway.retries.deposit()
-    for candidate, again in _in_turns(exchange, planned.plan):
+    budget = gateway.retries.of(planned.target.tier.name)
+    budget.deposit()
+    for candidate, again in _in_turns(exchange, planned.plan, budget):
         if again:
             await asyncio.sleep(delay_s(len(exchange.failures), gateway.chance.random()))
         permit = gateway.breakers.admit(candidate.deployment.name, candidate.deployment.concurrency)
@@ -61,30 +63,35 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
     raise attempts_failed(exchange)
 
 
-def _in_turns(exchange: Exchange, plan: Plan) -> Iterator[tuple[Candidate, bool]]:
+def _in_turns(exchange: Exchange, plan: Plan, budget: RetryBudget) -> Iterator[tuple[Candidate, bool]]:
     """Candidates in the plan's order, then again from the first, while a further attempt is allowed.
 
-    With each comes whether it was asked before: then it is given a moment to recover.
+    With each comes whether it was asked before: then it is given a moment to recover. Who would not be admitted anyway
+    costs neither a retry nor a wait.
     """
     rounds = 0
     while True:
         asked = len(exchange.failures)
         for candidate in plan.candidates:
-            if exchange.failures and not _may_try_again(exchange):
-                return
+            if exchange.failures:
+                health = exchange.gateway.breakers.view().get(candidate.deployment.name)
+                if health is not None and health.state != "half_open":
+                    continue
+                if not _may_try_again(exchange, budget):
+                    return
             yield candidate, rounds > 0
         rounds += 1
         if len(exchange.failures) == asked or rounds > candidate.deployment.provider.retries:
             return  # nobody was admitted in this round
 
 
-def _may_try_again(exchange: Exchange) -> bool:
+def _may_try_again(exchange: Exchange, budget: RetryBudget) -> bool:
     failed, _ = exchange.failures[-1]
     if len(exchange.failures) > failed.deployment.provider.retries:
         return False
     if exchange.deadline is not None and exchange.gateway.monotonic() >= exchange.deadline:
         return False
-    return exchange.gateway.retries.withdraw()
+    return budget.withdraw()
 
 
 def _larger_context_may_help(error: UpstreamError, failed: Candidate, plan: Plan) -> bool:
