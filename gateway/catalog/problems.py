@@ -76,8 +76,8 @@ def hint(value: str, known: Iterable[str], *, what: str = "known") -> str:
     names = list(known)
     near = difflib.get_close_matches(value[:128], names, n=1, cutoff=0.6)
     if near:
-        return f" — did you mean '{near[0]}'?"
+        return f" — did you mean {shown(near[0])}?"
     if not names:
         return f" — {what}: none"
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f" — {what}: {', '.join(sorted(names)[:12])}{more}"
+    return f" — {what}: {', '.join(map(printable, sorted(names)[:12]))}{more}"

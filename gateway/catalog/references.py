@@ -8,7 +8,7 @@ from typing import Any
 
 from adapters import ADAPTERS
 from gateway.catalog.document import Document
-from gateway.catalog.problems import Path, Problem, hint, shown
+from gateway.catalog.problems import Path, Problem, hint, printable, shown
 from policies import compile_chain
 from policies.step_down import StepDown
 
@@ -70,7 +70,7 @@ class _Checker:
         seen = [start]
         while (step := _text(self._models.get(seen[-1], {}).get("replacement"))) in self._models:
             if step == start:
-                circle = " -> ".join([*seen, start])
+                circle = " -> ".join(map(printable, [*seen, start]))
                 yield self._document.problem(("models", start, "replacement"), f"leads in a circle: {circle}; break it")
             if step in seen:
                 return

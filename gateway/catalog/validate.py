@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.catalog.document import Document, walk
-from gateway.catalog.problems import Path, Problem, hint, shown
+from gateway.catalog.problems import Path, Problem, hint, printable, shown
 from gateway.catalog.schema import CatalogEntry
 
 _WANTED: Mapping[str, str] = {
@@ -60,7 +60,7 @@ def _explain(document: Document, detail: ErrorDetails) -> tuple[Path, str]:
     kind, value = detail["type"], detail["input"]
     path = _path(document.data, detail["loc"])
     if kind == "extra_forbidden":
-        return path, f"unknown key '{path[-1]}'{hint(str(path[-1]), schema_fields(path[:-1]))}"
+        return path, f"unknown key {shown(path[-1])}{hint(str(path[-1]), schema_fields(path[:-1]))}"
     if kind == "missing":
         name = str(detail["loc"][-1])
         return path, f"'{name}' is missing — add it: {schema_fields(path).get(name, '')}"
@@ -95,7 +95,7 @@ def _fix(kind: str, detail: ErrorDetails) -> str:
     if kind == "string_type" and isinstance(value, bool | int | float):
         return " — put it in quotes"
     if kind in ("list_type", "tuple_type") and isinstance(value, str):
-        return f" — write [{value}]"
+        return f" — write [{printable(value)}]"
     return ""
 
 

@@ -216,8 +216,20 @@ def test_a_price_row_before_the_one_above_it_is_refused(document: str, problems)
     )
 
 
-def test_text_from_the_document_cannot_forge_lines(problems) -> None:
-    """Line breaks and terminal codes in names do not reach the message as such (S18)."""
-    lines = problems('providers: {}\nmodels: {}\naliases: {a: "x\\n\\u001b[31mforged"}\n')
-    assert len(lines) == 1
-    assert "\x1b" not in lines[0]
+@pytest.mark.parametrize(
+    "text",
+    [
+        'providers: {}\nmodels: {}\naliases: {a: "FORGED"}\n',
+        'providers: {}\nmodels: {"FORGED": {}}\n',
+        'providers: {}\nmodels: {}\n"FORGED": 1\n',
+        'providers: {"FORGED": {adapter: openai}}\nmodels: {m: {capabilities: [], deployments: [{provider: x, id: m}]}}\n',
+        'providers: {}\nmodels: {"FORGED": {replacement: "FORGED"}}\n',
+        'providers: {p: {adapter: "FORGED"}}\nmodels: {}\n',
+    ],
+)
+def test_text_from_the_document_cannot_forge_lines(problems, text: str) -> None:
+    """Line breaks and terminal codes in names and values do not reach the message as such (S18)."""
+    lines = problems(text.replace("FORGED", "x\\n\\u001b[31mcatalog.yaml:1: fine"))
+    assert all(line.startswith("catalog.yaml:") for line in lines)
+    assert "\x1b" not in "".join(lines)
+    assert not any(line == "\x1b[31mcatalog.yaml:1: fine" or line.startswith("catalog.yaml:1: fine") for line in lines)
