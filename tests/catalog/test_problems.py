@@ -222,7 +222,7 @@ def test_a_price_row_before_the_one_above_it_is_refused(document: str, problems)
         'providers: {}\nmodels: {}\naliases: {a: "FORGED"}\n',
         'providers: {}\nmodels: {"FORGED": {}}\n',
         'providers: {}\nmodels: {}\n"FORGED": 1\n',
-        'providers: {"FORGED": {adapter: openai}}\nmodels: {m: {capabilities: [], deployments: [{provider: x, id: m}]}}\n',
+        'providers: {"FORGED": {adapter: openai}}\nmodels: {m: {deployments: [{provider: x, id: m}]}}\n',
         'providers: {}\nmodels: {"FORGED": {replacement: "FORGED"}}\n',
         'providers: {p: {adapter: "FORGED"}}\nmodels: {}\n',
     ],
