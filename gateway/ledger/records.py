@@ -15,7 +15,7 @@ from gateway.types import Price, Settlement, Usage, UsageSource
 Outcome = Literal["P", "E", "V", "X"]
 """Posted as the provider told it, estimated, void (provably not billed), or the tombstone of what was never sent."""
 
-USAGE_FIELDS = tuple(Usage.__dataclass_fields__)
+USAGE_FIELDS = tuple(Usage.__struct_fields__)
 METRICS = ("attempts", *USAGE_FIELDS, "cost_nano", "estimated", "void", "unpriced")
 """What a roll-up cell sums up, in the order of its numbers."""
 DIMENSIONS = ("key", "tier", "model", "provider", "deployment", "price_id", "team")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -12,13 +13,16 @@ from pathlib import Path
 import pytest
 from books import COST, HOLD, attempt, audit, budget, flushed, journal, open_ledger, posted, settle, until, until_async
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from stores import StoreServer
 
 from gateway.errors import CallerError, GatewayUnavailable, Kind
 from gateway.ledger import lane as lanes
 from gateway.ledger.exchange import tag
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
 from gateway.storage.client import connect
+from gateway.storage.embedded import EmbeddedStore
 
 
 @pytest.fixture
@@ -154,6 +158,50 @@ async def test_a_store_that_forgot_is_told_again(own: Redis, tmp_path: Path) -> 
         await flushed(ledger)
         assert len(await audit(own)) == 22
         assert await posted(own) == COST
+
+
+async def test_a_store_killed_under_traffic_loses_nothing(tmp_path: Path) -> None:
+    """The embedded store dies again and again; every attempt is booked once and nothing stays held."""
+    embedded = EmbeddedStore(tmp_path)
+    await embedded.start()
+    client = connect(embedded.socket)
+    done = sent = 0
+
+    async def traffic(ledger: Ledger, limits: Limits | None) -> None:
+        nonlocal sent
+        while not done:
+            a = attempt()
+            try:
+                if limits is None:
+                    ledger.begin(a)
+                else:
+                    await ledger.reserve(a, limits)
+            except GatewayUnavailable:
+                await asyncio.sleep(0.01)
+                continue
+            sent += 1
+            await asyncio.sleep(0.002)
+            settle(ledger, a)
+
+    async with open_ledger(client, tmp_path, reserve_deadline_s=1.0) as ledger:
+        callers = [asyncio.create_task(traffic(ledger, limits)) for limits in [None, budget(10**15)] * 5]
+        for _ in range(5):
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(RedisError):
+                os.kill((await client.info("server"))["process_id"], signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        done = 1
+        await asyncio.gather(*callers)
+        await flushed(ledger)
+
+        async def whole() -> bool:
+            return len(await journal(client)) == sent
+
+        await until_async(whole)
+        assert sum(e["cost_nano_usd"] for e in await audit(client)) == sent * COST
+    assert sent > 500
+    await client.aclose()
+    await embedded.close()
 
 
 async def test_forgotten_scripts_are_sent_again(own: Redis, tmp_path: Path) -> None:
