@@ -40,18 +40,26 @@ class _Message(Struct):
     reasoning_content: str | None = None
 
 
+class _Token(Struct):
+    token: str
+    logprob: float
+    top_logprobs: list[msgspec.Raw]
+
+
+class _Logprobs(Struct):
+    content: list[_Token] | None = None
+    refusal: list[_Token] | None = None
+
+
 class _Choice(Struct):
     index: int
     message: _Message
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
-    logprobs: None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Answer(Struct):
-    """As much of a `chat.completion` as clients stumble over; what does not fit is put right by `_repaired`.
-
-    Answers with log probabilities, rare and long, always go that way.
-    """
+    """As much of a `chat.completion` as clients stumble over; what does not fit is put right by `_repaired`."""
 
     id: _Name
     object: Literal["chat.completion"]
@@ -59,7 +67,7 @@ class _Answer(Struct):
     model: _Name
     choices: Annotated[list[_Choice], Meta(min_length=1)]
     usage: Told
-    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     error: None = None
 
 

@@ -46,11 +46,13 @@ def _stream_options(chat: Chat, deployment: Deployment, dialect: Dialect) -> byt
     """Usage is asked for always: it is what the attempt is charged by. Nothing is sent where it would be refused."""
     if not chat.stream or not dialect.stream_usage or "stream_options" in deployment.unsupported_params:
         return None
+    # Other servers that speak the dialect may refuse what only its owner knows.
+    obfuscates = dialect.obfuscates and deployment.provider.base_url == dialect.base_url
     raw = chat.members.get("stream_options")
     if raw is None or bytes(raw) in (b"null", _PLAIN_OPTIONS):
-        return _QUIET_OPTIONS if dialect.obfuscates else _PLAIN_OPTIONS
+        return _QUIET_OPTIONS if obfuscates else _PLAIN_OPTIONS
     options: dict[str, Any] = _decode(raw)
-    if dialect.obfuscates and not options.get("include_obfuscation"):
+    if obfuscates and not options.get("include_obfuscation"):
         options["include_obfuscation"] = False
     return _encode({**options, "include_usage": True})
 

@@ -16,7 +16,7 @@ from gateway.errors import Kind, UpstreamError
 _decode = msgspec.json.Decoder().decode
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
+SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
 """The values that OpenAI's clients know; others are reported to the gateway only."""
 
 _FINISH_WORDS: Mapping[str, str] = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from adapters import ADAPTERS
 from adapters.base import ChatStream, Stamp
 from gateway.chat import Chat, parse_chat
 from gateway.types import Deployment, Model, Provider, Secret
@@ -26,9 +27,10 @@ def streaming(*, include_usage: bool = True, **members: Any) -> Chat:
     return chat(stream=True, **({"stream_options": {"include_usage": True}} if include_usage else {}), **members)
 
 
-def deployment(adapter: str = "openai", **options: Any) -> Deployment:
-    """A deployment of `upstream-1`; options as in the catalog."""
-    provider = Provider(adapter, adapter, "https://provider.example/v1", Secret("the-key"))
+def deployment(adapter: str = "openai", base_url: str | None = None, **options: Any) -> Deployment:
+    """A deployment of `upstream-1` at the adapter's own provider, or at `base_url`; options as in the catalog."""
+    own = ADAPTERS[adapter].default_base_url or "https://provider.example/v1"
+    provider = Provider(adapter, adapter, base_url or own, Secret("the-key"))
     model = Model("example", "Example", "enabled", 0, None, None)
     return Deployment(f"{adapter}/example", provider, model, "upstream-1", **options)
 

@@ -15,6 +15,12 @@ from gateway.types import Usage
 from tests.adapters.answering import STAMP, chat
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+LIKELY = {
+    "index": 0,
+    "message": {"role": "assistant", "content": "a"},
+    "logprobs": {"content": [{"token": "a", "logprob": -1e-05, "bytes": [97], "top_logprobs": []}], "refusal": None},
+    "finish_reason": "stop",
+}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
@@ -41,6 +47,7 @@ def repaired(body: Any, **request: Any) -> dict[str, Any]:
         answer({"role": "assistant", "content": None, "refusal": "No."}),
         answer({"role": "assistant", "content": None, "tool_calls": [CALL]}, "tool_calls"),
         answer({"role": "assistant", "content": "a", "reasoning_content": "b", "annotations": []}, "length"),
+        answer(choices=[LIKELY]),
     ],
 )
 def test_right_answer_is_the_very_same_bytes(body: Any) -> None:

@@ -43,6 +43,12 @@ def test_stream_usage_is_asked_for_whatever_the_caller_asked(include_usage: bool
     assert json.loads(ADAPTERS["xai"].request(request, deployment()))["stream_options"] == {"include_usage": True}
 
 
+def test_members_that_only_openai_knows_stay_with_openai() -> None:
+    """Another server behind the same adapter is not told of padding."""
+    local = deployment("openai", "http://127.0.0.1:8000/v1")
+    assert sent("openai", local, stream=True)["stream_options"] == {"include_usage": True}
+
+
 def test_padding_is_left_on_for_a_caller_who_wants_it() -> None:
     """`include_obfuscation: true` goes upstream as asked."""
     body = sent("openai", stream=True, stream_options={"include_obfuscation": True})
