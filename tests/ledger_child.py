@@ -31,11 +31,14 @@ async def crash(ledger: Ledger, point: str) -> None:
         Wal.sent = die  # type: ignore[assignment,method-assign]
         await ledger.reserve(attempts[0], budget(DOLLAR))
     for a in attempts:
-        if point == "begun":
+        if point in ("begun", "streaming"):
             ledger.begin(a)
         else:
             await ledger.reserve(a, budget(DOLLAR))
-    if point in ("begun", "sent"):
+    if point == "streaming":
+        for a in attempts:
+            ledger.progress(a, 7)
+    if point in ("begun", "sent", "streaming"):
         die()
     if point == "booked":  # the store has it, the log does not say so
         Wal.settled = die  # type: ignore[assignment,method-assign]

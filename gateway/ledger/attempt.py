@@ -135,7 +135,8 @@ class Attempt:
         self.sequence = -1
         self.segment = -1
         self.progress_tokens = 0
-        self.progress_at = at
+        self.progress_at = 0.0
+        """Monotonic time of the last note."""
 
     def seal(self) -> bytes:
         """Pins everything known before sending as JSON; the first half of the journal entry, encoded once."""

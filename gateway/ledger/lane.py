@@ -150,8 +150,10 @@ class Lane:
                     break
         finally:
             self._task = None
-        if self._endings:
-            self._later(self._pause_s if self.down_since is not None else self._flush_every_s)
+        if self.down_since is not None:
+            self._later(self._pause_s)  # an exchange of nothing, if need be: it tells when the store is back
+        elif self._endings:
+            self._later(self._flush_every_s)
 
     async def _once(self) -> bool:
         """One exchange; False where the store did not answer."""

@@ -33,7 +33,8 @@ from gateway.types import Settlement, Usage, UsageSource
 
 log = get_logger(__name__)
 
-PROGRESS_EVERY_S = 30.0
+PROGRESS_EVERY_S = 1.0
+CLOSE_WITHIN_S = 5.0
 MAX_COUNT = 1_000_000_000
 """Counts beyond this are no usage but an error of the provider's."""
 _NEVER_SENT = encode(("X", 0, NO_USAGE, "held", "void", None, None, None, None, False))
@@ -52,14 +53,16 @@ class Ledger:
         chance: random.Random | None = None,
         on_alert: Callable[[Alert], None] = lambda alert: None,
         flush_every_s: float = 0.025,
-        reserve_deadline_s: float = 0.15,
+        reserve_deadline_s: float = 0.4,
         segment_bytes: int = 16 * 1024 * 1024,
         local_share: float = 0.05,
         sweep_every_s: float = 5.0,
     ) -> None:
         """Opens the write-ahead log of this process under `data_dir`.
 
-        `local_share` is the part of a budget with `on_store_down: local` that this process may lend in one outage.
+        `reserve_deadline_s` is for both tries of a reservation; it is above what a busy event loop takes to notice an
+        answer, since a busy gateway must not look like a dead store. `local_share` is the part of a budget with
+        `on_store_down: local` that this process may lend in one outage.
 
         Raises:
             OSError: the log's first segment cannot be made.
@@ -105,7 +108,7 @@ class Ledger:
     async def close(self) -> None:
         """Flushes everything, for at most 5 s; what could not be flushed is recovered at the next start."""
         await self._upkeep.stop()
-        until = asyncio.get_running_loop().time() + 5.0
+        until = asyncio.get_running_loop().time() + CLOSE_WITHIN_S
         lanes = list(self._outbox.lanes.values())
         await asyncio.gather(*(lane.drain(until) for lane in lanes))
         for lane in lanes:
@@ -146,8 +149,12 @@ class Ledger:
         most, least, cap = worst_case(attempt, limits)
         attempt.hold_nano = most
         attempt.sequence, attempt.segment = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
+        lane = self._outbox.lane(attempt.tenant)
+        if lane.down_since is not None and not _denied_without_store(limits):
+            self._go_without_store(attempt, limits)
+            return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap)
         try:
-            verdict = await self._outbox.lane(attempt.tenant).reserve(reservation(attempt, limits, least))
+            verdict = await lane.reserve(reservation(attempt, limits, least))
         except StoreDown:
             self._go_without_store(attempt, limits)
             return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap)
@@ -169,7 +176,7 @@ class Ledger:
         return headroom(verdict, limits, cap)
 
     def progress(self, attempt: Attempt, output_tokens: int) -> None:
-        """Notes the output so far, for the estimate should this process die; at most one note per 30 s is kept."""
+        """Notes the output so far, for the estimate should this process die; at most one note a second is kept."""
         attempt.progress_tokens = output_tokens
         now = self._monotonic()
         if attempt.state == "sent" and now - attempt.progress_at >= PROGRESS_EVERY_S:
@@ -293,10 +300,7 @@ class Ledger:
         self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), receipt, soon=True)
 
     def _go_without_store(self, attempt: Attempt, limits: Limits) -> None:
-        policies = {b.on_store_down for b in limits.budgets if b.hard}
-        if limits.rpm or limits.tpm or limits.concurrency:
-            policies.add(limits.on_store_down)
-        if "deny" in policies or not self._lend(attempt, limits):
+        if _denied_without_store(limits) or not self._lend(attempt, limits):
             self._abandon(attempt)
             raise unavailable("the store does not answer")
         self._send(attempt)
@@ -324,3 +328,10 @@ class Ledger:
             if best is None or share < best[0]:
                 best = (share, b, left)
         return Headroom(budget=best[1], budget_left_nano=best[2]) if best else Headroom()
+
+
+def _denied_without_store(limits: Limits) -> bool:
+    capped = limits.rpm or limits.tpm or limits.concurrency
+    if capped and limits.on_store_down == "deny":
+        return True
+    return any(b.hard and b.on_store_down == "deny" for b in limits.budgets)

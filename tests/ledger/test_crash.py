@@ -34,6 +34,7 @@ async def child(what: str, server: StoreServer, data_dir: Path) -> asyncio.subpr
     [
         ("held", 0, 0, ""),
         ("begun", 10, 10 * 10_000, "estimated"),
+        ("streaming", 10, 10 * (10_000 + 7 * 5_000), "estimated"),
         ("sent", 10, 10 * HOLD, "held"),
         ("ended", 10, 10 * COST, "provider"),
         ("booked", 10, 10 * COST, "provider"),
@@ -49,7 +50,7 @@ async def test_a_killed_process_leaves_exact_books(
         found = await audit(store)
         assert [e["usage_source"] for e in found] == [source] * entries
         assert sum(e["cost_nano_usd"] for e in found) == cost
-        assert await posted(store) == (0 if point in ("held", "begun") else cost)
+        assert await posted(store) == (cost if source in ("held", "provider") else 0)
     async with open_ledger(store, tmp_path):
         assert len(await audit(store)) == entries
     assert list((tmp_path / "wal").iterdir()) == []

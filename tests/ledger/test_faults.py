@@ -18,6 +18,7 @@ from stores import StoreServer
 
 from gateway.errors import CallerError, GatewayUnavailable, Kind
 from gateway.ledger import lane as lanes
+from gateway.ledger import ledger as ledgers
 from gateway.ledger.exchange import tag
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
@@ -133,6 +134,22 @@ async def test_without_the_store_the_declared_policy_holds(own: Redis, own_store
         ledger.void(a)
         await flushed(ledger)
     assert len(await audit(own)) == 6
+
+
+async def test_what_could_not_be_flushed_at_the_end_is_booked_at_the_next_start(
+    own: Redis, own_store: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shutdown while the store is away waits a little, then leaves the endings to the log."""
+    monkeypatch.setattr(ledgers, "CLOSE_WITHIN_S", 0.2)
+    async with open_ledger(own, tmp_path) as ledger:
+        ledger.begin(a := attempt())
+        own_store.stop()
+        settle(ledger, a)
+    own_store.start()
+    async with open_ledger(own, tmp_path):
+        (entry,) = await audit(own)
+    assert (entry["attempt_id"], entry["cost_nano_usd"]) == (a.aid, COST)
+    assert list((tmp_path / "wal").iterdir()) == []
 
 
 async def test_a_store_that_forgot_is_told_again(own: Redis, tmp_path: Path) -> None:
