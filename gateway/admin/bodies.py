@@ -106,6 +106,9 @@ class NewKey(KeyFields):
 
     name: Text
     role: Role = Role.APP
+    tenant: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{1,26}$")] | None = Field(
+        None, description="Another tenant to make an admin for; takes the installation's own admin token."
+    )
 
 
 class KeyChange(KeyFields):

@@ -32,12 +32,12 @@ async def show_key(call: Call[Nothing, Query]) -> Reply:
 
 async def create_key(call: Call[NewKey, Query]) -> Reply:
     desk, minter = call.desk, call.caller
-    key_id = new_key_id()
-    key = mint(minter.tenant, key_id)
+    key_id, tenant = new_key_id(), call.body.tenant or minter.tenant
+    key = mint(tenant, key_id)
     now = desk.clock()
     blank = KeyRecord(
         key_id=key_id,
-        tenant=minter.tenant,
+        tenant=tenant,
         name=call.body.name,
         role=call.body.role,
         secrets=(_stored(call, key),),
@@ -123,7 +123,7 @@ async def _change(call: AnyCall, action: str, old: KeyRecord | None, new: KeyRec
 
 def _filled(record: KeyRecord, fields: KeyFields) -> KeyRecord:
     """The record with every field that the body names."""
-    given: dict[str, Any] = {name: getattr(fields, name) for name in fields.model_fields_set}
+    given: dict[str, Any] = {name: getattr(fields, name) for name in fields.model_fields_set - {"tenant"}}
     if "budget" in given:
         given["budgets"] = rules(given.pop("budget"))
     for name in ("tiers", "models"):

@@ -73,7 +73,7 @@ async def show_report(call: Call[Nothing, ReportQuery]) -> Reply:
         ()
     )
     if call.query.format == "json":
-        period = {"from": start.isoformat(), "to": end.isoformat()}
+        period = {"from": f"{start:%Y-%m-%dT%H:%M:%SZ}", "to": f"{end:%Y-%m-%dT%H:%M:%SZ}"}
         return reply({**period, "by": by, "rows": shown, "total": total})
     name = f"report-{start:%Y%m%d}-{end:%Y%m%d}.csv".encode()
     return Reply(

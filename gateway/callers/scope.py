@@ -5,20 +5,24 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+from gateway.callers.bootstrap import ADMIN_KEY_ID
 from gateway.callers.caller import Caller, Network
+from gateway.callers.keys import MAIN_TENANT
 from gateway.callers.records import KeyRecord
-from gateway.callers.roles import PERMISSIONS
+from gateway.callers.roles import PERMISSIONS, Role
 from gateway.errors import CallerError, Kind
 
 
 def check_within(minter: Caller, record: KeyRecord) -> None:
-    """Refuses a record that may do anything its minter may not.
+    """Refuses a record that may do anything its minter may not. The installation's own admin token may found another
+    tenant by making an admin for it; from then on that tenant's keys are that admin's alone.
 
     Raises:
         CallerError: FORBIDDEN, naming the field that reaches too far.
     """
-    if record.tenant != minter.tenant:
-        raise _wider("tenant", f"only keys of tenant '{minter.tenant}'")
+    founding = (minter.tenant, minter.key_id) == (MAIN_TENANT, ADMIN_KEY_ID) and record.role is Role.ADMIN
+    if record.tenant != minter.tenant and not founding:
+        raise _wider("tenant", f"only keys of tenant '{minter.tenant}'; the installation's own token may make an admin")
     if not PERMISSIONS[record.role] <= minter.permissions:
         raise _wider("role", f"only roles that may do no more than '{minter.role}'")
     if minter.limits is not None:

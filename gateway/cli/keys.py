@@ -52,12 +52,15 @@ def create(
     cidr: Cidrs = None,
     expires_at: Expires = None,
     role: Role = None,
+    tenant: Annotated[str | None, typer.Option(help="A new tenant to make the first admin of.")] = None,
     format: Format = "table",
     url: Url = DEFAULT_URL,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Make a key and show it, this once."""
     fields = _fields(team, tag, tier, model, deny_model, budget, rpm, tpm, concurrency, cidr, expires_at, role)
+    if tenant is not None:
+        fields["tenant"] = tenant
     _show_secret(AdminApi(url, data_dir).ask("POST", "keys", body={"name": name, **fields}), format)
 
 

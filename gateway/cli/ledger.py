@@ -68,5 +68,5 @@ def list_entries(
         table.add_row(at, *map(escape, who), *numbers, entry["usage_source"], entry["settlement"])
     table.add_section()
     total = usd(sum(entry["cost_nano_usd"] for entry in entries))
-    table.add_row(f"{len(entries)} entries", "", "", "", "", "", "", total, "", "", style="bold")
+    table.add_row(f"{len(entries)} in all", "", "", "", "", "", "", total, "", "", style="bold")
     wide_console().print(table)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from admin_api import ADMIN, APP
 from starlette.routing import Route
 
 from gateway.admin.guard import Guarded
@@ -15,7 +16,6 @@ from gateway.admin.operation import Operation
 from gateway.admin.routes import OPERATIONS, admin_routes
 from gateway.callers.roles import PERMISSIONS, Permission, Role
 
-ADMIN, APP = "admin-token-of-the-tests", "app-key-of-the-tests-----"
 BY_NAME = {f"{op.method} {op.path}": op for op in OPERATIONS}
 
 

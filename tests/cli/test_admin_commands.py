@@ -127,7 +127,7 @@ async def test_the_printed_total_is_the_sum_of_the_entries(admin: Any, tiergate:
     csv = (await tiergate("report", "--format", "csv", "--by", "model")).stdout.splitlines()
     assert [line.split(",")[0] for line in csv] == ["model", "m0", "m1", "m2"]
     last = _last_row(await tiergate("ledger", "entries"))
-    assert (last[0], last[-1]) == ("7 entries", total)
+    assert (last[0], last[-1]) == ("7 in all", total)
     entries = json.loads((await tiergate("ledger", "entries", "--format", "json")).stdout)["data"]
     assert sum(e["cost_nano_usd"] for e in entries) == nano
     one = (await tiergate("ledger", "show", made[0].request_id)).stdout
