@@ -14,7 +14,7 @@ from books import CHANCE, PRICE, attempt, budget, flushed, open_ledger, settle
 from gateway.errors import CallerError
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.wal import Wal
-from gateway.storage.client import connect
+from gateway.storage.client import Store, connect
 from gateway.types import Usage
 
 DOLLAR = 10**9
@@ -49,21 +49,28 @@ async def crash(ledger: Ledger, point: str) -> None:
     await flushed(ledger)
 
 
-async def compete(ledger: Ledger, seed: int) -> None:
-    """Fifty callers spend from one dollar, five cents at worst each time, until refused; prints what they spent."""
+async def compete(ledger: Ledger, store: Store, seed: int, of: int) -> None:
+    """Fifty callers spend from one dollar, five cents at worst each time; prints what they spent.
+
+    All `of` processes begin together. A caller who is refused comes again some times.
+    """
+    await store.execute_command("INCR", "ready")
+    while int(await store.execute_command("GET", "ready")) < of:  # noqa: ASYNC110  # other processes count, too
+        await asyncio.sleep(0.005)
     chance = random.Random(seed)
     spent = 0
 
     async def caller() -> None:
         nonlocal spent
-        while True:
+        for _ in range(40):
             a = attempt(price=PRICE, input_bound_tokens=1_000, output_tokens=9_800)
             try:
                 await ledger.reserve(a, budget(DOLLAR))
             except CallerError:
-                return
+                await asyncio.sleep(chance.random() / 50)
+                continue
             await asyncio.sleep(chance.random() / 200)
-            spent += settle(ledger, a, Usage(input=chance.randint(0, 1_000), output=chance.randint(0, 9_800)))
+            spent += settle(ledger, a, Usage(input=chance.randint(0, 1_000), output=chance.randint(0, 200)))
 
     await asyncio.gather(*(caller() for _ in range(50)))
     await flushed(ledger)
@@ -74,8 +81,9 @@ async def main(what: str, socket: str, data_dir: Path) -> None:
     CHANCE.seed(os.getpid())  # no two processes make the same ids
     store = connect(socket)
     async with open_ledger(store, data_dir) as ledger:
-        if what.isdigit():
-            await compete(ledger, int(what))
+        if "/" in what:
+            seed, of = map(int, what.split("/"))
+            await compete(ledger, store, seed, of)
         else:
             await crash(ledger, what)
     await store.aclose()

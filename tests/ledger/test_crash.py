@@ -76,7 +76,7 @@ async def test_no_number_of_processes_overruns_a_hard_budget(
     store: Redis, session_store: StoreServer, tmp_path: Path
 ) -> None:
     """Four processes, fifty callers each: spent and held never exceed the dollar, and nearly all of it can be used."""
-    children = [await child(str(n), session_store, tmp_path) for n in range(4)]
+    children = [await child(f"{n}/4", session_store, tmp_path) for n in range(4)]
     waiting = asyncio.gather(*(c.communicate() for c in children))
     worst = 0
     while not waiting.done():
@@ -84,10 +84,12 @@ async def test_no_number_of_processes_overruns_a_hard_budget(
             held, spent = await store.hmget(name, "res", "post")
             worst = max(worst, int(held or 0) + int(spent or 0))
         await asyncio.sleep(0.002)
-    spent_by_children = sum(int(out) for out, _ in waiting.result())
+    spent_by_each = [int(out) for out, _ in waiting.result()]
+    spent_by_children = sum(spent_by_each)
     assert [c.returncode for c in children] == [0] * 4
-    assert 0 < spent_by_children <= DOLLAR
-    assert worst <= DOLLAR
+    assert min(spent_by_each) > 0
+    assert spent_by_children <= DOLLAR
+    assert DOLLAR * 9 // 10 <= worst <= DOLLAR
     async with open_ledger(store, tmp_path) as ledger:
         assert sum(e["cost_nano_usd"] for e in await audit(store)) == spent_by_children == await posted(store)
         with contextlib.suppress(CallerError):
@@ -99,7 +101,7 @@ async def test_no_number_of_processes_overruns_a_hard_budget(
 
 async def test_a_budget_is_not_overrun_by_the_dying(store: Redis, session_store: StoreServer, tmp_path: Path) -> None:
     """One of two competing processes is killed: what it had sent is booked at worst, and nothing stays held."""
-    doomed, other = [await child(str(n), session_store, tmp_path) for n in (11, 12)]
+    doomed, other = [await child(f"{n}/2", session_store, tmp_path) for n in range(2)]
     await until_async(lambda: store.hlen(tag("main") + "h"))
     doomed.send_signal(signal.SIGKILL)
     await asyncio.gather(doomed.communicate(), other.communicate())
