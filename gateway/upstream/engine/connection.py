@@ -30,6 +30,7 @@ _STALE_S = 1.0
 """A hang-up on an idle connection shows within a round trip; a later one may have cut short work that is billed."""
 _JOIN_BYTES = 16 * 1024
 """Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
+_CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 _HEAD_END = b"\r\n\r\n"
 _FRAMING = {"content-length", "transfer-encoding"}
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -292,7 +293,7 @@ class Connection(asyncio.Protocol):
                 if not partial:
                     partial += data
                 break
-            head = bytes(partial[:end]) if partial else data[:end]
+            head = bytes(partial[: end + 2]) if partial else data[: end + 2]
             partial.clear()
             data = data[cut:]
             if self._status >= 200:
@@ -307,7 +308,12 @@ class Connection(asyncio.Protocol):
         lowered = head.lower()
         if not lowered.startswith(b"http/1."):
             raise ProtocolError("the response does not start with a status line of HTTP/1.x")
-        if b"\r\ntransfer-encoding:" in lowered and Headers(head)["transfer-encoding"].lower() != "chunked":
+        codings = lowered.count(b"\r\ntransfer-encoding:")
+        if (
+            codings
+            and (codings > 1 or _CHUNKED not in lowered)
+            and Headers(head)["transfer-encoding"].lower() != "chunked"
+        ):
             raise ProtocolError("the response has a transfer-encoding other than chunked")
         self._in_body = True
         self.deadline = min(self._watch.clock() + self._idle_s, self._ends)

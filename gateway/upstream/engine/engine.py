@@ -116,11 +116,14 @@ class Engine(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Fails what is in progress, closes every connection and waits until their sockets are closed."""
         self._closed = True
-        for pool in list(self._pools.values()):
+        pools = list(self._pools.values())
+        opening = [opening for pool in pools for opening in pool.opening]
+        for pool in pools:
             pool.close()
         for connection in list(self._watch.open):
             connection.fail(Disconnected("the engine was closed"))
         self._watch.close()
+        await asyncio.gather(*opening, return_exceptions=True)
         await self._addresses.aclose()
         await self._watch.emptied(_CLOSE_S)
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 
 
 def pairs(head: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and value of every header line of a head that the parser has accepted, names in lower case."""
+    """Name and value of every header line, names in lower case, of a head that the parser has accepted.
+
+    `head` is status line and headers, each ending in CRLF, without the blank line.
+    """
     found = []
-    for line in head.split(b"\r\n")[1:]:
+    for line in head.split(b"\r\n")[1:-1]:
         name, _, value = line.partition(b":")
         found.append((name.lower(), value.strip(b" \t")))
     return found

@@ -46,6 +46,8 @@ class Pool:
         self._idle: dict[Connection, None] = {}
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._reaper: asyncio.TimerHandle | None = None
+        self.opening: set[asyncio.Future[Connection]] = set()
+        """Connections being made."""
 
     def take(self) -> Connection | None:
         """The connection used last, if one is idle."""
@@ -104,11 +106,11 @@ class Pool:
     def close(self) -> None:
         """Closes what is idle and turns waiters away. Connections in use close as they are given up."""
         self.closed = True
-        if self._reaper is not None:
-            self._reaper.cancel()
-            self._reaper = None
+        self._stop_reaper()
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(ConnectFailed("the engine is closed"))
+        for opening in self.opening:
+            opening.cancel()
         for connection in list(self._idle):
             connection.drop()
 
@@ -147,6 +149,7 @@ class Pool:
             return
         self._slots -= 1
         if not self._slots:
+            self._stop_reaper()
             self._emptied(self)
 
     def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
@@ -157,22 +160,48 @@ class Pool:
         return None
 
     async def _open(self, connect_s: float) -> Connection:
-        """A new connection for a slot that is held already; the slot is given up on every other way out."""
+        """A new connection for a slot that is held already; the slot is given up on every other way out.
+
+        It is opened by a task of its own: whoever asked may leave, and the next one finds it in the pool. (Also, uvloop
+        forgets a TLS connection that is cancelled in the moment between connecting and the handshake.)
+        """
+        opening = asyncio.ensure_future(self._connect_within(connect_s))
+        self.opening.add(opening)
+        opening.add_done_callback(self.opening.discard)
         try:
-            async with asyncio.timeout(max(connect_s, 0)):
-                connection = await self._connect()
-        except TimeoutError:
-            self._vacate()
-            raise ConnectTimeout(f"no connection to {self.origin.authority} in time") from None
+            connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._adopt)
+            raise
         except BaseException:
             self._vacate()
             raise
-        connection.holds_slot = True
-        self.watch.opened(connection)  # only now: uvloop tells a cancelled attempt of its beginning but not of its end
+        self._own(connection)
         if self.closed or not connection.usable:
             connection.drop()
             raise ConnectFailed(f"the connection to {self.origin.authority} closed as soon as it was open")
         return connection
+
+    def _own(self, connection: Connection) -> None:
+        connection.holds_slot = True
+        self.watch.opened(connection)
+
+    def _adopt(self, opening: asyncio.Future[Connection]) -> None:
+        """A connection whose asker has left."""
+        if opening.exception() is not None:
+            self._vacate()
+            return
+        self._own(opening.result())
+        self._pass_on(opening.result())
+
+    async def _connect_within(self, connect_s: float) -> Connection:
+        try:
+            async with asyncio.timeout(max(connect_s, 0)):
+                return await self._connect()
+        except TimeoutError:
+            raise ConnectTimeout(f"no connection to {self.origin.authority} in time") from None
+        except asyncio.CancelledError:  # by close(), nobody else
+            raise ConnectFailed("the engine is closed") from None
 
     async def _connect(self) -> Connection:
         context = self._tls_context() if self.origin.scheme == "https" else None
@@ -203,6 +232,11 @@ class Pool:
             return self._contexts(self.origin)
         except (OSError, ValueError) as error:
             raise TlsFailed(f"the CA file or client certificate for {self.origin.authority} is not usable") from error
+
+    def _stop_reaper(self) -> None:
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
 
     def _reap(self) -> None:
         """Closes connections that have been idle for too long; the oldest stand first."""

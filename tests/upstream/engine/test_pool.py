@@ -181,6 +181,42 @@ async def test_churn_leaks_no_socket() -> None:
     assert descriptors[1] <= descriptors[0]
 
 
+async def test_a_connection_whose_asker_left_is_kept_for_the_next() -> None:
+    """It is opened all the same, and waits in the pool."""
+
+    async def slow(host: str, port: int) -> list[str]:
+        await asyncio.sleep(0.05)
+        return ["127.0.0.1"]
+
+    engine = Engine(Limits(connections_per_origin=1), resolver=slow)
+    async with listening(echoing()) as peer:
+        leaving = asyncio.create_task(engine.send(peer.endpoint(), b"x", _TIMEOUTS))
+        await asyncio.sleep(0.01)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert await _exchange(engine, peer.endpoint()) == b"x"
+        assert await _exchange(engine, peer.endpoint()) == b"x"
+        assert peer.accepted == 1
+        await engine.aclose()
+
+
+async def test_closing_ends_connections_being_made() -> None:
+    """Whoever waits for one is told, and nobody's attempt goes on."""
+
+    async def never(host: str, port: int) -> list[str]:
+        await asyncio.sleep(3600)
+        return []
+
+    engine = Engine(resolver=never)
+    async with listening(echoing()) as peer:
+        sending = [asyncio.create_task(engine.send(peer.endpoint(), b"x", Timeouts())) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        sending[0].cancel()
+        await engine.aclose()
+        results = await asyncio.gather(*sending, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, errors.ConnectFailed]
+
+
 async def test_closing_fails_what_is_in_progress_and_what_comes_after() -> None:
     """Readers and waiters are woken with an error, and nothing opens a connection any more."""
     engine = Engine(Limits(connections_per_origin=1))

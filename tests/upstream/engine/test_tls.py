@@ -16,6 +16,7 @@ from raw_peer import Session, answer, listening
 
 from gateway.types import Endpoint, Origin, Timeouts
 from gateway.upstream.engine import Engine, errors
+from gateway.upstream.engine.tls import client_context
 
 _TIMEOUTS = Timeouts()
 _NAMED = x509.SubjectAlternativeName([x509.DNSName("api.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
@@ -93,6 +94,22 @@ async def test_a_private_ca_is_trusted_where_the_origin_names_it(engine: Engine,
         endpoint = _endpoint(replace(peer.origin, ca_file=authority.ca_file))
         answers = [await (await engine.send(endpoint, b"x", _TIMEOUTS)).read() for _ in range(3)]
     assert answers == [b"http/1.1 False ", b"http/1.1 True ", b"http/1.1 True "]
+
+
+async def test_a_host_that_refuses_its_sessions_is_not_asked_for_more(authority: Authority) -> None:
+    """Where no session is ever resumed, none is kept after a few tries."""
+    tls = _server(authority.issue("server", _NAMED))
+    context = client_context(authority.ca_file)
+    engine = Engine(ssl_context=lambda _origin: context)
+    tls.num_tickets = 0
+    tls.options |= ssl.OP_NO_TICKET
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    async with listening(_telling, tls) as peer:
+        endpoint = _endpoint(peer.origin)
+        for _ in range(5):
+            assert (await (await engine.send(endpoint, b"x", _TIMEOUTS)).read()).split()[1] == b"False"
+        await engine.aclose()
+    assert (context.sessions, context.refusals) == ({}, {"127.0.0.1": 3})
 
 
 async def test_an_unknown_ca_is_refused_before_anything_is_sent(engine: Engine, authority: Authority) -> None:
