@@ -69,6 +69,11 @@ async def show_report(call: Call[Nothing, ReportQuery]) -> Reply:
     except ValueError as error:
         raise bad_request(f"This report cannot be made: {error}.", "by") from None
     shown = [row.as_dict(by) for row in rows]
+    columns = list(by)
+    if "key" in by:
+        columns.insert(by.index("key") + 1, "key_name")
+        names = {record.key_id: record.name for record in await call.desk.records.all(call.caller.tenant)}
+        shown = [{**row, "key_name": names.get(str(row["key"]), "")} for row in shown]
     total = Row((), tuple(map(sum, zip(*(row.numbers for row in rows), strict=True))) or (0,) * len(METRICS)).as_dict(
         ()
     )
@@ -77,7 +82,7 @@ async def show_report(call: Call[Nothing, ReportQuery]) -> Reply:
         return reply({**period, "by": by, "rows": shown, "total": total})
     name = f"report-{start:%Y%m%d}-{end:%Y%m%d}.csv".encode()
     return Reply(
-        csv_of([*by, *total], frozenset(total), shown),
+        csv_of([*columns, *total], frozenset(total), shown),
         media_type=b"text/csv; charset=utf-8",
         headers=[(b"content-disposition", b'attachment; filename="' + name + b'"')],
     )

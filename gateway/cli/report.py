@@ -38,7 +38,7 @@ def report(
         typer.echo(answer.decode(), nl=False)
         return
     made = msgspec.json.decode(answer)
-    names: list[str] = made["by"]
+    names = [column for name in made["by"] for column in ((name, "key_name") if name == "key" else (name,))]
     numbers = [Column(name, justify="right") for name in _COLUMNS]
     title = f"{made['from']} to {made['to']}"
     table = Table(*names, *numbers, title=title, show_footer=False)

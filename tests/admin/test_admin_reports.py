@@ -68,6 +68,23 @@ async def test_a_csv_report_is_harmless_and_its_numbers_are_numbers(admin: Any, 
     assert sum(int(row["attempts"]) for row in rows) == 5
 
 
+async def test_a_report_by_key_tells_their_names(admin: Any, tmp_path: Path) -> None:
+    """Harmless in CSV; a key without a record has no name."""
+    admin.clock.at = time.time()
+    _, key_id = await admin.key(name='=HYPERLINK("http://evil")')
+    async with open_ledger(admin.store, tmp_path / "ledger") as ledger:
+        for a in (attempt(key=key_id), attempt(key="bootstrapadm")):
+            ledger.begin(a)
+            settle(ledger, a)
+        await flushed(ledger)
+    rows = (await admin("GET", f"{REPORT}?by=team,key")).json["rows"]
+    names = {row["key"]: row["key_name"] for row in rows}
+    assert names == {key_id: '=HYPERLINK("http://evil")', "bootstrapadm": ""}
+    text = (await admin("GET", f"{REPORT}?by=team,key&format=csv")).text
+    assert text.startswith("team,key,key_name,attempts,")
+    assert f"""search,{key_id},"'=HYPERLINK(""http://evil"")",1,""" in text
+
+
 async def test_the_entries_of_a_request_are_found_by_its_id(admin: Any, booked: list[Any]) -> None:
     """And by nothing else; an unknown one has none."""
     found = (await admin("GET", f"{ENTRIES}?request_id={booked[2].request_id}")).json["data"]
