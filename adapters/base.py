@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from msgspec import Struct
+
 from gateway.chat import Chat
 from gateway.errors import UpstreamError
 from gateway.types import Deployment, Endpoint, Provider, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(Struct, frozen=True):
     """What an answer needs and some providers do not give; made by the gateway, since adapters have no clock."""
 
     id: str
@@ -26,8 +27,7 @@ class Stamp:
     """Whole seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True):
     """A buffered answer in OpenAI's form."""
 
     body: bytes

@@ -1,5 +1,7 @@
 """The vocabulary of the gateway: frozen values that every other module speaks in.
 
+What is made anew for every request is a msgspec Struct, which takes a fifth of a dataclass's time to make.
+
 Units stand in the names: ``_tokens``, ``_nano`` (nano-USD), ``_pico`` (pico-USD), ``_s`` (seconds), ``_ms``, ``_at``
 (seconds since the epoch, UTC, as a float unless said otherwise). Money is always an integer.
 """
@@ -10,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
 
 NANO_PER_USD = 1_000_000_000
 PICO_PER_NANO = 1_000
@@ -118,8 +123,7 @@ class Secret:
 # --------------------------------------------------------------------------------------------------------------- money
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one attempt in disjoint buckets, as the provider reported them.
 
     All input is ``input + cache_read + cache_write_5m + cache_write_1h + audio_in``; all output is
@@ -398,8 +402,7 @@ class Tier:
 # ------------------------------------------------------------------------------------------------------------- routing
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True, array_like=True):
     """What a caller adds beyond OpenAI's API: the body's `gateway` object or `x-gateway-*` headers."""
 
     require: int = 0
@@ -414,8 +417,7 @@ class Options:
     explain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True, array_like=True):
     """What a request demands of whoever answers it."""
 
     mask: int
@@ -430,8 +432,7 @@ class Needs:
     stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True, array_like=True):
     """What is known against a deployment now. A deployment that is not in the view is healthy."""
 
     state: Literal["open", "half_open", "resting", "full", "ejected"]
@@ -440,8 +441,7 @@ class Health:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Struct, frozen=True, array_like=True):
     """Exponentially weighted observations of one deployment."""
 
     ttft_ms: float
@@ -451,15 +451,14 @@ class Stats:
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True, array_like=True):
     """Everything outside catalog and request that a plan depends on; recorded, so that a plan can be replayed."""
 
     now: float
     seed: int = 0
-    health: Mapping[str, Health] = field(default_factory=dict)
+    health: Mapping[str, Health] = msgspec.field(default_factory=dict)
     """By deployment name; only those with something against them."""
-    stats: Mapping[str, Stats] = field(default_factory=dict)
+    stats: Mapping[str, Stats] = msgspec.field(default_factory=dict)
     budget_left_share: float | None = None
     """Smallest share (0..1) left of the caller's budgets; None without a budget."""
     priced_only: bool = False
@@ -473,8 +472,7 @@ class Facts:
     """The caller's key and its tags, as `key:NAME` and `tag:NAME=VALUE`; what a tier's overrides look at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Struct, frozen=True, array_like=True):
     """Why a deployment is not a candidate."""
 
     deployment: str
@@ -484,8 +482,7 @@ class Drop:
     """In words, naming the values compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A deployment that may serve the request, with the cost expected of it."""
 
     deployment: Deployment
@@ -495,8 +492,7 @@ class Candidate:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The route of one request: candidates in the order to try them."""
 
     alias: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from gateway.types import Candidate, Drop, Facts, Needs, Options, Tier
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What a policy may look at beside the candidates."""
 
     needs: Needs
@@ -19,8 +19,7 @@ class Context:
     tier: Tier | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What a policy leaves, in its order, and what it dropped, each with the reason."""
 
     kept: Sequence[Candidate]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from gateway.callers.caller import Caller
 from gateway.catalog.snapshot import Target
@@ -14,8 +14,7 @@ from gateway.routing.resolve import resolve
 from gateway.types import Facts, Needs, Options, Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """A request with its plan, and everything that the plan was made from."""
 
     caller: Caller
@@ -55,7 +54,7 @@ def decide(gateway: Gateway, caller: Caller, chat: Chat, options: Options, now: 
 def record_of(planned: Planned) -> bytes:
     """The decision's record, from which the same plan can be made again."""
     return encode(
-        planned.routing.snapshot,
+        planned.routing.planner,
         planned.target,
         planned.needs,
         planned.options,

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
-from operator import attrgetter
-from typing import Any, TypeVar
-
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.catalog.snapshot import Snapshot, Target
 from gateway.routing.plan import Planner
-from gateway.types import Deployment, Drop, Facts, Health, Needs, Options, Plan, Stats, Tier
-
-_T = TypeVar("_T", Needs, Options, Facts, Health, Stats, Drop)
+from gateway.types import Drop, Facts, Needs, Options, Plan
 
 
 class Record(Struct, array_like=True, frozen=True):
@@ -24,48 +18,29 @@ class Record(Struct, array_like=True, frozen=True):
     """Version of the catalog that the plan was made from."""
     alias: str
     explained: bool
-    needs: list[Any]
-    options: list[Any]
-    facts: list[Any]
+    needs: Needs
+    options: Options
+    facts: Facts
     """Health, statistics and allowed models only of the deployments that the plan was about."""
     tier: str | None
     order: list[str]
     """Deployments, the first to try first."""
-    dropped: list[list[str]]
-    """Deployment, rule and reason of each; only where an explanation was asked for."""
+    dropped: tuple[Drop, ...]
+    """Only where an explanation was asked for."""
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
-_VALUES = {kind: attrgetter(*(f.name for f in fields(kind))) for kind in (Needs, Options, Facts, Health, Stats, Drop)}
 
 
 def encode(
-    snapshot: Snapshot, target: Target, needs: Needs, options: Options, facts: Facts, plan: Plan, *, explained: bool
+    planner: Planner, target: Target, needs: Needs, options: Options, facts: Facts, plan: Plan, *, explained: bool
 ) -> bytes:
     """The record of a plan that was made from just these."""
-    concerned = _concerned(target, snapshot.tiers.get(plan.tier or ""))
-    kept = replace(
-        facts,
-        health={name: facts.health[name] for name in concerned if name in facts.health},
-        stats={name: facts.stats[name] for name in concerned if name in facts.stats},
-        allowed_models=None if facts.allowed_models is None else facts.allowed_models & _names(concerned),
-    )
-    row = list(_VALUES[Facts](kept))
-    row[_HEALTH] = {name: _VALUES[Health](health) for name, health in kept.health.items()}
-    row[_STATS] = {name: _VALUES[Stats](stats) for name, stats in kept.stats.items()}
+    order = [candidate.deployment.name for candidate in plan.candidates]
+    kept = _trimmed(facts, planner.concerned(target, plan.tier))
     return _encoder.encode(
-        Record(
-            snapshot.version,
-            plan.alias,
-            explained,
-            list(_VALUES[Needs](needs)),
-            list(_VALUES[Options](options)),
-            row,
-            plan.tier,
-            [candidate.deployment.name for candidate in plan.candidates],
-            [list(_VALUES[Drop](drop)) for drop in plan.dropped],
-        )
+        Record(planner.snapshot.version, plan.alias, explained, needs, options, kept, plan.tier, order, plan.dropped)
     )
 
 
@@ -94,37 +69,24 @@ def replay(record: Record, snapshot: Snapshot, *, explain: bool | None = None) -
     target = snapshot.targets.get(record.alias)
     if target is None:
         raise ValueError(f"catalog {snapshot.version} has no name {record.alias!r}")
-    row = list(record.facts)
-    row[_HEALTH] = {name: _read(Health, health) for name, health in row[_HEALTH].items()}
-    row[_STATS] = {name: _read(Stats, stats) for name, stats in row[_STATS].items()}
     return Planner(snapshot).plan(
         record.alias,
         target,
-        _read(Needs, record.needs),
-        _read(Options, record.options),
-        _read(Facts, row),
+        record.needs,
+        record.options,
+        record.facts,
         explain=record.explained if explain is None else explain,
     )
 
 
-_FACTS = [f.name for f in fields(Facts)]
-_HEALTH, _STATS = _FACTS.index("health"), _FACTS.index("stats")
-
-
-def _read(kind: type[_T], row: list[Any]) -> _T:
-    names = (f.name for f in fields(kind))
-    return msgspec.convert(dict(zip(names, row, strict=False)), kind)
-
-
-def _concerned(target: Target, served: Tier | None) -> Mapping[str, Deployment]:
-    """Every deployment that the plan may have looked at: of the tier asked for, and of the one that served it."""
-    tiers = [target.tier] if served is None or served is target.tier else [target.tier, served]
-    found: dict[str, Deployment] = {}
-    for tier in tiers:
-        for group in (tier.deployments, tier.fallback, *(override.deployments for override in tier.overrides)):
-            found.update((deployment.name, deployment) for deployment in group)
-    return found
-
-
-def _names(deployments: Mapping[str, Deployment]) -> frozenset[str]:
-    return frozenset(deployments) | {deployment.model.name for deployment in deployments.values()}
+def _trimmed(facts: Facts, concerned: frozenset[str]) -> Facts:
+    """The facts about these deployments and models alone; a copy, since statistics go on changing."""
+    health, stats, allowed = facts.health, facts.stats, facts.allowed_models
+    if not health and not stats and allowed is None:
+        return facts
+    return replace(
+        facts,
+        health={name: health[name] for name in health if name in concerned},
+        stats={name: stats[name] for name in stats if name in concerned},
+        allowed_models=None if allowed is None else allowed & concerned,
+    )

@@ -36,12 +36,13 @@ _MOST_POOLS = 4096
 class Planner:
     """Plans over one version of the catalog, and remembers what depends on that alone."""
 
-    __slots__ = ("_chains", "_members", "_orders", "_overridden", "_pools", "_preferences", "snapshot")
+    __slots__ = ("_chains", "_concerned", "_members", "_orders", "_overridden", "_pools", "_preferences", "snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._pools: dict[tuple[Tier, int], Pool] = {}
         self._chains: dict[Tier, tuple[Policy, ...]] = {}
+        self._concerned: dict[tuple[Target, str | None], frozenset[str]] = {}
         self._overridden: dict[tuple[Tier, str], Tier] = {}
         self._orders: dict[str, tuple[Policy, ...]] = {}
         self._preferences = {name: PreferProvider((name,)) for name in snapshot.providers}
@@ -73,6 +74,19 @@ class Planner:
             target.substituted,
             tuple(trail.steps) if trail is not None else (),
         )
+
+    def concerned(self, target: Target, served: str | None) -> frozenset[str]:
+        """The deployments and models that a plan for `target`, served by the tier `served`, may have looked at."""
+        key = (target, served)
+        names = self._concerned.get(key)
+        if names is None:
+            tiers = {target.tier, self.snapshot.tiers.get(served or "", target.tier)}
+            groups = [(t.deployments, t.fallback, *(o.deployments for o in t.overrides)) for t in tiers]
+            found = [deployment for tier in groups for group in tier for deployment in group]
+            names = frozenset(d.name for d in found) | frozenset(d.model.name for d in found)
+            if len(self._concerned) < _MOST_POOLS:
+                self._concerned[key] = names
+        return names
 
     def _route(
         self, target: Target, needs: Needs, options: Options, facts: Facts, trail: Trail | None

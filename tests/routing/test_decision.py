@@ -40,7 +40,7 @@ def recorded(alias: str, options: Options, facts: Facts, *, explain: bool) -> tu
     """A plan and its record."""
     target, wanted = CATALOG.targets[alias], needs(Capability.STREAMING, input_tokens=1234, output_tokens=50)
     made = Planner(CATALOG).plan(alias, target, wanted, options, facts, explain=explain)
-    return made, decision.encode(CATALOG, target, wanted, options, facts, made, explained=explain)
+    return made, decision.encode(Planner(CATALOG), target, wanted, options, facts, made, explained=explain)
 
 
 @pytest.mark.parametrize("alias", ["fast", "fast@anthropic", "smart", "large", "anthropic/large"])
@@ -85,7 +85,7 @@ def test_a_record_tells_the_order_and_keeps_to_its_subject() -> None:
     record = decision.decode(data)
     assert (record.catalog, record.alias, record.tier) == (CATALOG.version, "fast", "fast")
     assert record.order == ["anthropic/large"]
-    assert [drop[:2] for drop in record.dropped] == [["groq/small", "healthy"]]
+    assert [(drop.deployment, drop.rule) for drop in record.dropped] == [("groq/small", "healthy")]
     assert b"far/away" not in data
     assert b"elsewhere" not in data
     assert len(data) < 700

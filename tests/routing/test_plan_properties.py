@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 from made_catalogs import NOW, deployment, needs, price, snapshot
+from msgspec.structs import replace
 
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import GatewayError
