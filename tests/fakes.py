@@ -83,10 +83,10 @@ def error_reply(status: int, code: str | None = None, message: str = "scripted f
 
 
 def stream_reply(events: Sequence[Any], *, gap: float | Gate = 0.0, done: bool = True, status: int = 200) -> Reply:
-    """Server-sent events, one write each, with `gap` after each; a Gate or End among the events stands for itself."""
+    """Server-sent events, one write each, with `gap` after each. Pauses, gates and ends among them are themselves."""
     steps: list[Step] = []
     for event in events:
-        if isinstance(event, Gate | End):
+        if isinstance(event, float | Gate | End):
             steps.append(event)
             continue
         steps.append(event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n")
