@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
+from gateway.errors import masked
 from gateway.ledger.records import Booking
 from gateway.storage.client import Store
 
@@ -115,8 +116,8 @@ def tag(tenant: str) -> str:
 
 
 def _short(error: Exception) -> str:
-    """An error without what the script was given: its first word where the server spoke, else the type."""
-    return str(error).split(" ", 1)[0][:40] if isinstance(error, ResponseError) else type(error).__name__
+    """What the server said, which never repeats what it was given; else the kind of failure."""
+    return masked(str(error), 200) if isinstance(error, ResponseError) else type(error).__name__
 
 
 @cache

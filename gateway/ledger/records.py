@@ -26,7 +26,10 @@ encode = msgspec.json.Encoder().encode
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
-    """What `Attempt.seal()` wrote, in the same order."""
+    """What `Attempt.seal()` wrote, in the same order.
+
+    Journals and logs of earlier versions are read by this: fields are only ever added, at the end, with a default.
+    """
 
     aid: str
     request_id: str
@@ -50,7 +53,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Ending(msgspec.Struct, array_like=True, frozen=True):
-    """How an attempt ended; the second half of the journal entry."""
+    """How an attempt ended; the second half of the journal entry. Fields are only ever added, as in `Envelope`."""
 
     outcome: Outcome
     cost_nano: int
