@@ -12,7 +12,6 @@ from typing import Any
 from gateway.callers.caller import Caller, caller_of
 from gateway.callers.keys import Key, Pepper, parse
 from gateway.callers.records import STORE_AWAY, KeyRecord, KeyRecords, StoredSecret, Unsealed, store_away
-from gateway.callers.roles import Permission
 from gateway.callers.throttle import Throttle
 from gateway.errors import CallerError, Kind
 from gateway.log import get_logger
@@ -76,23 +75,6 @@ class Callers:
         self._known: dict[bytes, _Known] = {}
         """By the SHA-256 of the whole header: no credential is kept in memory, and only right ones take a place."""
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
-
-    async def of_request(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
-        """The caller of a request for inference. `headers` are the ASGI scope's header lines as a mapping.
-
-        Raises:
-            CallerError: as `identify()`, and FORBIDDEN for a key that is not for inference.
-            GatewayUnavailable: as `identify()`.
-        """
-        lines = scope["headers"]
-        authorization = headers.get(b"authorization")
-        caller = None
-        if authorization is not None and len(lines) == len(headers):  # else a header came twice, perhaps this one
-            caller = self.cached(authorization)
-        if caller is None:
-            caller = await self.identify(credential(lines), client_address(scope))
-        caller.require(Permission.INFER)
-        return caller
 
     def cached(self, authorization: bytes) -> Caller | None:
         """The caller where that is known without asking or checking anything further; for the request path."""

@@ -233,32 +233,28 @@ def test_where_a_credential_is_looked_for(lines: list[tuple[bytes, bytes]], expe
     assert credential(lines) == expected
 
 
-async def test_a_request_with_two_authorization_headers_is_refused(house: Any) -> None:
-    """Even where one of them is known already."""
-    header, _ = await house.key()
-    lines = [(b"authorization", header)]
-    scope = {"headers": lines, "client": (IP, 1)}
-    assert (await house.callers.of_request(scope, dict(lines))).name == "a key"
-    twice = {"headers": [(b"authorization", b"Bearer x"), *lines], "client": (IP, 1)}
-    with pytest.raises(CallerError, match="didn't provide"):
-        await house.callers.of_request(twice, dict(twice["headers"]))
-
-
 @pytest.mark.parametrize(
     ("role", "may"), [(Role.APP, True), (Role.ADMIN, True), (Role.OPS, False), (Role.FINANCE, False)]
 )
 async def test_only_keys_for_inference_may_ask_models(house: Any, role: Role, may: bool) -> None:
-    """Operators' and finance's keys are refused with 403, cached or not."""
+    """Operators' and finance's keys are known, and refused with 403."""
     header, _ = await house.key(role=role)
-    lines = [(b"authorization", header)]
-    for _ in range(2):
-        scope = {"headers": lines, "client": None}
-        if may:
-            assert (await house.callers.of_request(scope, dict(lines))).role is role
-        else:
-            with pytest.raises(CallerError) as caught:
-                await house.callers.of_request(scope, dict(lines))
-            assert caught.value.status == 403
+    caller = await house.callers.identify(header, IP)
+    if may:
+        caller.require(Permission.INFER)
+    else:
+        with pytest.raises(CallerError) as caught:
+            caller.require(Permission.INFER)
+        assert caught.value.status == 403
+
+
+async def test_memory_holds_a_bounded_number_of_callers(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was learned first makes room."""
+    monkeypatch.setattr("gateway.callers.callers._KNOWN", 2)
+    headers = [(await house.key())[0] for _ in range(3)]
+    for header in headers:
+        await house.callers.identify(header, IP)
+    assert [house.callers.cached(header) is not None for header in headers] == [False, True, True]
 
 
 async def test_keys_in_use_survive_an_outage_of_the_store_for_a_minute(
