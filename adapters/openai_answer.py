@@ -124,11 +124,32 @@ def _repaired(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
             answer[key] = default
     if told_tier not in (None, *SERVICE_TIERS):
         del answer["service_tier"]
+    choices = answer["choices"] = _joined(choices)
     for at, choice in enumerate(choices):
         _repair_choice(choice, at, answer["id"], is_forced(chat))
     usage = _repair_usage(answer)
     tier = told_tier if isinstance(told_tier, str) and told_tier else None
     return Completion(msgspec.json.encode(answer), usage, model, tier)
+
+
+def _joined(choices: list[Any]) -> list[Any]:
+    """The choices, those of the same index made one: Copilot gives text and tool calls of one choice apart."""
+    by_index: dict[object, dict[str, Any]] = {}
+    joined: list[Any] = []
+    for choice in choices:
+        index = choice.get("index") if isinstance(choice, dict) else None
+        first = by_index.get(index) if type(index) is int else None
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if first is None or not isinstance(message, dict) or not isinstance(first.get("message"), dict):
+            joined.append(choice)
+            if type(index) is int:
+                by_index[index] = choice
+            continue
+        whole = first["message"]
+        texts, calls = ((whole.get(key), message.get(key)) for key in ("content", "tool_calls"))
+        whole["content"] = "".join(text for text in texts if isinstance(text, str)) or None
+        whole["tool_calls"] = [call for some in calls if isinstance(some, list) for call in some]
+    return joined
 
 
 def _repair_choice(choice: Any, at: int, answer_id: str, forced: bool) -> None:

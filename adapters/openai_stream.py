@@ -202,8 +202,8 @@ class OpenAiStream(ChatStream):
         if changed or not _is_simple(block):
             chunk["choices"] = kept
             return _framed(chunk)
-        if len(kept) == 1 and _is_plain(kept[0]):
-            self._template = learned(block, kept[0]["delta"])
+        if len(kept) == 1 and (key := _only_text(kept[0])) is not None:
+            self._template = learned(block, key)
         return block
 
     def _choice(self, at: int, choice: dict[str, Any]) -> tuple[bool, bool]:
@@ -262,8 +262,7 @@ class OpenAiStream(ChatStream):
 
     def _take_usage(self, chunk: dict[str, Any], block: bytes) -> bool:
         """Keeps what the chunk tells of usage for the end and takes it out of the chunk."""
-        groq = chunk.get("x_groq")
-        raw = chunk.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+        raw = chunk.get("usage") or _usage_elsewhere(chunk)
         if raw is not None and (told := read_usage(raw)) is not None:
             self.usage = usage_of(told)
             self._usage_chunk = {**chunk, "usage": raw}
@@ -281,20 +280,27 @@ def is_forced(chat: Chat) -> bool:
     return isinstance(choice, dict) or choice == "required"
 
 
+def _usage_elsewhere(chunk: dict[str, Any]) -> Any:
+    """Usage where Groq (`x_groq`) and Moonshot (the choice) put it."""
+    choices = chunk.get("choices")
+    for holder in (chunk.get("x_groq"), *(choices if isinstance(choices, list) else ())):
+        if isinstance(holder, dict) and holder.get("usage"):
+            return holder["usage"]
+    return None
+
+
 def _is_simple(block: bytes) -> bool:
     """Whether an event is one `data: {…}` line and nothing else."""
     return block.startswith(b"data: {") and block.count(b"\n") == 2
 
 
-def _is_plain(choice: dict[str, Any]) -> bool:
-    delta = choice["delta"]
-    return (
-        len(delta) == 1
-        and choice["finish_reason"] is None
-        and choice.get("logprobs") is None
-        and isinstance(next(iter(delta.values())), str)
-        and next(iter(delta)) in _TEXT_KEYS
-    )
+def _only_text(choice: dict[str, Any]) -> str | None:
+    """The name of the one text that a choice says; None where it says more, less or something else."""
+    said = [(key, value) for key, value in choice["delta"].items() if value is not None]
+    if len(said) != 1 or choice["finish_reason"] is not None or choice.get("logprobs") is not None:
+        return None
+    ((key, value),) = said
+    return key if key in _TEXT_KEYS and isinstance(value, str) else None
 
 
 def _raise_error(name: str | None, chunk: dict[str, Any], choices: object) -> None:

@@ -16,7 +16,7 @@ from gateway.errors import Kind, UpstreamError
 _decode = msgspec.json.Decoder().decode
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
+SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 """The values that OpenAI's clients know; others are reported to the gateway only."""
 
 _FINISH_WORDS: Mapping[str, str] = {
@@ -223,7 +223,7 @@ class ChoiceState:
             changed |= repair_logprobs(choice)
         if self.finished:
             return self._silence(choice, delta) or changed
-        if "tool_calls" in delta:
+        if delta.get("tool_calls") is not None:
             changed |= self._repair_call_deltas(delta)
         return self._finish(choice, delta) or changed
 
@@ -245,7 +245,7 @@ class ChoiceState:
         if reason is not None:
             self.finished = True
             if silent := [at for at, came in enumerate(self._arguments) if not came]:  # tools without parameters
-                calls = delta.setdefault("tool_calls", [])
+                calls = delta["tool_calls"] = delta.get("tool_calls") or []
                 calls += [{"index": at, "function": {"arguments": "{}"}} for at in silent]
                 changed = True
         return changed

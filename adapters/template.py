@@ -7,9 +7,7 @@ text, so they are as right as the one that was looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
@@ -46,9 +44,11 @@ class Template:
         return (stop, 1) if fits else (at, 1)
 
 
-def learned(block: bytes, delta: Mapping[str, Any]) -> Template | None:
-    """The template of an event whose delta holds one text and nothing else; None where it is written oddly."""
-    (key,) = delta
+def learned(block: bytes, key: str) -> Template | None:
+    """The template of an event whose delta holds one text, named `key`, and else nothing but nulls.
+
+    None where it is written oddly.
+    """
     start = block.find(b'"%b"' % key.encode(), block.find(b'"delta"')) + len(key) + 2
     text = _STRING.search(block, start)
     if text is None or block[start : text.start()].strip() != b":":

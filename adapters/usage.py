@@ -43,6 +43,7 @@ class Told(Struct):
     cached_tokens: Tokens | None = None
 
 
+_COUNTS = ("prompt_tokens", "completion_tokens")
 _NO_PROMPT_DETAILS = PromptDetails()
 _NO_COMPLETION_DETAILS = CompletionDetails()
 
@@ -54,7 +55,10 @@ def read_usage(raw: object) -> Told | None:
     try:
         told = msgspec.convert(raw, Told)
     except msgspec.ValidationError:
-        return None
+        try:  # details in an unknown form do not make the counts themselves unknown
+            told = msgspec.convert({name: raw.get(name) for name in _COUNTS}, Told, strict=False)
+        except msgspec.ValidationError:
+            return None
     return None if told.prompt_tokens is None and told.completion_tokens is None else told
 
 

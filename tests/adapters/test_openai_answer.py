@@ -101,6 +101,15 @@ def test_tool_calls_are_whole() -> None:
     assert choice["finish_reason"] == "tool_calls"
 
 
+def test_parts_of_one_choice_are_joined() -> None:
+    """Text and call that come as two choices of the same index are one choice."""
+    text = {"index": 0, "message": {"role": "assistant", "content": "Let me see."}, "finish_reason": "tool_calls"}
+    call = {"index": 0, "message": {"role": "assistant", "tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+    (choice,) = repaired(answer(choices=[text, call]))["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}
+    assert choice["finish_reason"] == "tool_calls"
+
+
 def test_choice_that_a_filter_emptied_keeps_its_place() -> None:
     """Azure leaves the message out of a filtered choice."""
     body = answer(choices=[{"index": 0, "finish_reason": "content_filter", "content_filter_results": {"hate": {}}}])
@@ -147,6 +156,8 @@ def test_envelope_is_filled_where_it_is_empty() -> None:
             Usage(input=2, audio_in=1, output=1, audio_out=1),
         ),
         ({"prompt_tokens": 3}, Usage(input=3)),
+        ({**USAGE, "prompt_tokens_details": "none"}, Usage(input=3, output=2)),
+        ({**USAGE, "completion_tokens": 2.0}, Usage(input=3, output=2)),
         ({"prompt_tokens": None, "completion_tokens": None}, None),
         ({"prompt_tokens": -3}, None),
         ("many", None),

@@ -80,6 +80,38 @@ def test_estimate_of_the_gateway_takes_the_place_of_missing_usage() -> None:
     assert chunks(stream.end())[-1]["usage"]["total_tokens"] == 8
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"usage": USAGE},
+        {"x_groq": {"id": "r", "usage": USAGE}},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+    ],
+)
+def test_usage_is_found_wherever_it_stands(members: dict[str, Any]) -> None:
+    """On the finish chunk, in a provider's own member, in the choice: it is told once, at the end."""
+    stream = opened()
+    out = fed(stream, [sse(CLEAN[0], chunk({}, "stop", **members), DONE)])
+    assert stream.usage == Usage(input=3, output=2)
+    assert chunks(out)[-1]["usage"] == USAGE
+    assert all(not event.get("usage") for event in chunks(out)[:-1])
+
+
+@pytest.mark.parametrize("nulls", [{"tool_calls": None}, {"function_call": None, "refusal": None}])
+def test_nulls_beside_the_text_change_nothing(nulls: dict[str, Any]) -> None:
+    """Members that are null may stay, before and after the text."""
+    body = sse(
+        chunk({"role": "assistant", "content": ""}),
+        *[chunk({"content": word, **nulls}) for word in "abc"],
+        *[chunk({**nulls, "reasoning_content": word}) for word in "def"],
+        chunk(nulls, "stop"),
+        TOLD,
+        DONE,
+    )
+    for pieces in cuts(body):
+        assert fed(opened(), pieces) == body
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_padding_reaches_only_those_who_asked_for_it(asked: bool) -> None:
     """`obfuscation` is stripped unless the caller wanted it."""
