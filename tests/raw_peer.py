@@ -60,8 +60,9 @@ Handler = Callable[[Session], Awaitable[None]]
 class Peer:
     """A listening server and what it has seen."""
 
-    def __init__(self, port: int, scheme: str) -> None:
-        self.port = port
+    def __init__(self, server: asyncio.Server, scheme: str) -> None:
+        self._server = server
+        self.port: int = server.sockets[0].getsockname()[1]
         self.scheme = scheme
         self.accepted = 0
         self.requests: list[bytes] = []
@@ -69,6 +70,10 @@ class Peer:
     @property
     def origin(self) -> Origin:
         return Origin("https" if self.scheme == "https" else "http", "127.0.0.1", self.port, allow_private=True)
+
+    def stop_listening(self) -> None:
+        """Refuses further connections; those accepted go on."""
+        self._server.close()
 
     @property
     def url(self) -> str:
@@ -103,7 +108,7 @@ async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> Asyn
                 await writer.wait_closed()
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
-    peer = Peer(server.sockets[0].getsockname()[1], "https" if tls else "http")
+    peer = Peer(server, "https" if tls else "http")
     try:
         yield peer
     finally:

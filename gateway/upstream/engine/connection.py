@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -32,7 +33,6 @@ _JOIN_BYTES = 16 * 1024
 """Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
 _CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 _HEAD_END = b"\r\n\r\n"
-_FRAMING = {"content-length", "transfer-encoding"}
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writable: asyncio.Future[None] | None = None
         self._upload: asyncio.Task[None] | None = None
+        self._poll: select.poll | None = None
         self._paused = False
         self._partial_head = bytearray()
         self._parts: list[bytes] = []
@@ -68,6 +69,11 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def reusable(self) -> bool:
+        """Whether it is open and silent: what the socket holds unread would pass for the next request's answer."""
+        return self.usable and not (self._poll is not None and self._poll.poll(0))
+
     def begin(self, timeouts: Timeouts, ends: float, *, head_only: bool) -> Response:
         """Starts an exchange; its request is to be written next. At `ends` on the clock it must be over."""
         now = self._watch.clock()
@@ -77,7 +83,7 @@ class Connection(asyncio.Protocol):
         self.deadline = min(now + timeouts.first_byte_s, ends)
         self._head_only = head_only
         self._head_bytes = 0
-        self._in_body = self._complete = self._keep = self._draining = False
+        self._in_body = self._framed = self._complete = self._keep = self._draining = False
         self._status = 0
         self._buffered = 0
         self._full_at = self._limits.buffer_bytes
@@ -199,6 +205,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if hasattr(select, "poll"):  # not on Windows
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         response = self.response
@@ -243,7 +252,7 @@ class Connection(asyncio.Protocol):
         response = self.response
         if response is None:
             self.drop()
-        elif self._in_body and exc is None and self._ends_with_connection(response):
+        elif self._in_body and exc is None and not self._framed:
             self._end(response, reusable=False)
         elif self._upload is not None and not self._in_body:
             self.fail(WriteFailed("the connection ended while the request was being written"))
@@ -315,15 +324,13 @@ class Connection(asyncio.Protocol):
             and Headers(head)["transfer-encoding"].lower() != "chunked"
         ):
             raise ProtocolError("the response has a transfer-encoding other than chunked")
+        self._framed = codings > 0 or b"\r\ncontent-length:" in lowered
         self._in_body = True
         self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
         if self._head_only and not self._complete:
             self._complete = True
             self._keep = False  # the parser waits for the body that the head announces
         response.arrived(self._status, head, encoded=b"\r\ncontent-encoding:" in lowered)
-
-    def _ends_with_connection(self, response: Response) -> bool:
-        return not self._keep and not _FRAMING & response.headers.keys()
 
     def _end(self, response: Response, *, reusable: bool) -> None:
         parts = self._parts

@@ -11,7 +11,7 @@ import httpx
 from gateway.types import Endpoint, Origin, Timeouts
 from gateway.upstream.engine import bridge
 from gateway.upstream.engine.addresses import Addresses, Resolver, system_resolver
-from gateway.upstream.engine.errors import Disconnected
+from gateway.upstream.engine.errors import Disconnected, EngineError
 from gateway.upstream.engine.limits import Limits
 from gateway.upstream.engine.pool import Pool
 from gateway.upstream.engine.response import Response
@@ -65,13 +65,17 @@ class Engine(httpx.AsyncBaseTransport):
         connection.write(head, body)
         try:
             await response.head()
-        except Disconnected as error:
-            if not error.stale:
+        except Disconnected as stale:
+            if not stale.stale:
                 raise
-            connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
-            response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
-            connection.write(head, body)
-            await response.head()
+            try:
+                connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
+                response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
+                connection.write(head, body)
+                await response.head()
+            except EngineError as error:
+                error.sent = error.sent or stale.sent
+                raise
         return response
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -54,7 +54,7 @@ class Pool:
         oldest = self.watch.clock() - self.limits.keepalive_s
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.usable and connection.idle_since > oldest:
+            if connection.idle_since > oldest and connection.reusable:
                 return connection
             connection.drop()
         return None
@@ -76,7 +76,7 @@ class Pool:
         else:
             connection = await self._wait(min(timeouts.pool_s, ends - self.watch.clock()))
             if connection is not None:
-                if connection.usable and not fresh:
+                if not fresh and connection.reusable:
                     connection.holds_slot = True
                     return connection
                 connection.drop()  # its slot stays with us

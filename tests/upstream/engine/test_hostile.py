@@ -83,6 +83,8 @@ async def test_what_is_not_plain_http_is_refused(engine: Engine, raw: bytes, pie
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n", errors.Truncated),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok", errors.Truncated),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nok", errors.Truncated),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nok", errors.Truncated),
+        (b"HTTP/1.0 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n", errors.Truncated),
         (_CHUNKED + b"3\r\nok", errors.Truncated),
         (_CHUNKED + b"2\r\nok\r\n", errors.Truncated),
         (_CHUNKED + b"2\r\nok\r\n0\r\n", errors.Truncated),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 from raw_peer import Session, answer, chunked, listening
@@ -26,6 +27,23 @@ async def test_a_connection_closed_while_idle_is_not_used(engine: Engine) -> Non
             assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"ok"
             await asyncio.sleep(0.02)
         assert (peer.accepted, engine.open_connections) == (3, 0)
+
+
+async def test_bytes_that_wait_on_an_idle_connection_are_nobodys_answer(engine: Engine) -> None:
+    """Also where they come in the very moment before the next request, unseen by the loop."""
+
+    async def handle(session: Session) -> None:
+        descriptors.append(session.writer.get_extra_info("socket").fileno())
+        await session.request()
+        await session.send(answer(b"ok"))
+        await session.reader.read()
+
+    descriptors: list[int] = []
+    async with listening(handle) as peer:
+        assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"ok"
+        os.write(descriptors[0], answer(b"evil"))
+        assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"ok"
+        assert peer.accepted == 2
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
@@ -62,6 +80,25 @@ async def test_it_is_sent_again_only_once(engine: Engine) -> None:
         with pytest.raises(errors.Disconnected):
             await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
         assert peer.accepted == 2
+
+
+async def test_a_first_sending_is_not_forgotten_where_the_second_fails(engine: Engine) -> None:
+    """The peer is gone for good: what was written to its last connection may still have been seen."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(answer(b"ok"))
+        await session.head()
+        gone.set()
+
+    gone = asyncio.Event()
+    async with listening(handle) as peer:
+        await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read()
+        peer.stop_listening()
+        with pytest.raises(errors.ConnectFailed) as caught:
+            await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
+        assert gone.is_set()
+        assert caught.value.sent
 
 
 async def test_it_is_not_sent_again_where_the_answer_had_begun(engine: Engine) -> None:
