@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from adapters.base import ChatStream, Stamp
+from adapters.choice_state import ChoiceState
 from adapters.events import DONE, cut_short, openai_usage, unreadable, utf8_size
 from adapters.failures import failure, read_problem
 from adapters.framing import FramingError, SseSplitter, parse_events
-from adapters.repair import SERVICE_TIERS, ChoiceState, decode
+from adapters.repair import SERVICE_TIERS, decode
 from adapters.template import Template, learned
 from adapters.usage import is_openai_usage, read_usage, repaired_usage, usage_of
 from gateway.chat import Chat
