@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.ledger.records import Ending, Envelope, Outcome, decode_ending, decode_envelope, decode_price
+from gateway.ledger.records import Ending, Envelope, decode_ending, decode_envelope, decode_price
 from gateway.ledger.wal import Record, read_segment
 from gateway.types import Price
 
@@ -29,36 +29,34 @@ class Story:
     settled: bool = False
     """Whether the store has it."""
 
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.ending.outcome if self.ending else None
 
+def read_log(directory: Path) -> Iterator[Story]:
+    """The attempts of a log: each that is settled when that is read, those left open at the end.
 
-def read_log(directory: Path) -> list[Story]:
-    """Every attempt of a log in the order they began. Torn tails end a segment; a story without a start is left out."""
-    stories: dict[int, Story] = {}
-    finished: list[Story] = []
+    A segment ends where it is torn. No more is kept in memory than one segment and the open attempts.
+    """
+    open_ones: dict[int, Story] = {}
     for path in sorted(directory.glob("*.log")):
-        _read(path.read_bytes(), int(path.stem), stories, finished)
-    return sorted([*finished, *stories.values()], key=lambda s: (s.segment, s.sequence))
+        yield from _read(path.read_bytes(), int(path.stem), open_ones)
+    yield from open_ones.values()
 
 
-def _read(data: bytes, number: int, stories: dict[int, Story], finished: list[Story]) -> None:
+def _read(data: bytes, number: int, open_ones: dict[int, Story]) -> Iterator[Story]:
     prices: dict[str, Price] = {}
     for kind, sequence, payload in read_segment(data):
         if kind is Record.PRICE:
             price = decode_price(payload)
             prices[price.price_id] = price
         elif kind is Record.SETTLED:
-            for n in _sequences(payload):
-                if story := stories.pop(n, None):
+            for (settled,) in struct.iter_unpack("<I", payload):
+                if story := open_ones.pop(settled, None):
                     story.settled = True
-                    finished.append(story)
+                    yield story
         elif kind is Record.INTENT or kind is Record.BEGUN:
             envelope = decode_envelope(payload)
             price_row = prices.get(envelope.price_id)
-            stories[sequence] = Story(sequence, number, envelope, payload, price_row, sent=kind is Record.BEGUN)
-        elif story := stories.get(sequence):
+            open_ones[sequence] = Story(sequence, number, envelope, payload, price_row, sent=kind is Record.BEGUN)
+        elif story := open_ones.get(sequence):
             _extend(story, kind, payload)
 
 
@@ -71,7 +69,3 @@ def _extend(story: Story, kind: Record, payload: bytes) -> None:
     else:
         story.ending = decode_ending(payload)
         story.ending_text = payload
-
-
-def _sequences(payload: bytes) -> Iterator[int]:
-    return (n for (n,) in struct.iter_unpack("<I", payload))

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -29,7 +30,8 @@ REGISTER_AFTER_S = 1.0
 GRACE_S = 30.0
 REPLAY_S = 900.0
 """How far back endings are sent again when the store has lost writes: more than any failover takes."""
-_TICK_S, _RENEW_EVERY_S = 0.5, 30.0
+_TICK_S, _RENEW_EVERY_S, _PATIENCE_S = 0.5, 30.0, 10.0
+_PAGE, _MOST_READ_AHEAD = 500, 5000
 _TENANTS = "tenants"
 """The set of all tenants that ever had an attempt, so that any process can sweep them."""
 
@@ -196,8 +198,12 @@ class Upkeep:
                 os.close(lock)
 
     async def _recover_log(self, directory: Path) -> None:
-        stories = await asyncio.to_thread(read_log, directory)
-        left = [story for story in stories if not story.settled]
+        left: list[Story] = []
+        tenants: set[str] = set()
+        async for story in _stories(directory):
+            tenants.add(story.envelope.tenant)
+            if not story.settled:
+                left.append(story)
         bookings: dict[str, list[Booking]] = {}
         orphans: dict[str, dict[str, Orphan]] = {}
         for story in left:
@@ -213,7 +219,7 @@ class Upkeep:
             await self._outbox.book(tenant, items)
         for tenant, ones in orphans.items():
             await self._orphans.book(tenant, ones)
-        for tenant in {story.envelope.tenant for story in stories}:
+        for tenant in tenants:
             await self._store.execute_command("HDEL", tag(tenant) + "own", directory.name)
         remove_log(directory)
         if left:
@@ -228,23 +234,36 @@ class Upkeep:
     async def _resend(self, tenant: str) -> None:
         """Gives the store again what it may have lost: holds of attempts under way and all endings of late."""
         now = self._clock()
+        loop = asyncio.get_running_loop()
         lane = self._outbox.lane(tenant)
         for attempt in list(self._underway.registered.values()):
             if attempt.tenant == tenant:
                 lane.register(hold_again(attempt))
-        for story in await asyncio.to_thread(read_log, self._wal.directory):
-            if story.envelope.tenant == tenant and story.ending is not None:
-                ended_at = story.envelope.at + (story.ending.latency_ms or 0) / 1000
-                item = from_story(story)
-                if now - ended_at <= REPLAY_S and not isinstance(item, Orphan):
-                    lane.finish(item, None, soon=True)
+        async for story in _stories(self._wal.directory):
+            if story.envelope.tenant != tenant or story.ending is None:
+                continue
+            ended_at = story.envelope.at + (story.ending.latency_ms or 0) / 1000
+            item = from_story(story)
+            if now - ended_at <= REPLAY_S and not isinstance(item, Orphan):
+                lane.finish(item, None, soon=True)
+            if lane.waiting > _MOST_READ_AHEAD and not await lane.drain(loop.time() + _PATIENCE_S):
+                self._outbox.lost.add(tenant)  # away again: from the start next time
+                return
 
     async def _read_back(self, tenant: str) -> None:
         """Queues the endings that did not fit in memory while the store was away."""
         lane = self._outbox.lane(tenant)
-        for story in await asyncio.to_thread(read_log, self._wal.directory):
+        async for story in _stories(self._wal.directory):
             if story.sequence not in lane.spilled:
                 continue
             item = from_story(story)
             if not isinstance(item, Orphan):
                 lane.finish(item, (story.sequence, lane.spilled.pop(story.sequence)), soon=True)
+
+
+async def _stories(directory: Path) -> AsyncIterator[Story]:
+    """A log, read in a thread some at a time: fifteen minutes of it may be more than fits in memory."""
+    log_of = read_log(directory)
+    while some := await asyncio.to_thread(list, islice(log_of, _PAGE)):
+        for story in some:
+            yield story

@@ -68,10 +68,6 @@ class _Segment:
             path.unlink()
             raise
 
-    def close(self) -> None:
-        self.memory.close()
-        os.close(self.fd)
-
 
 class Wal:
     """The log of this process, in a directory of its own that is locked while the process lives."""
@@ -174,7 +170,6 @@ class Wal:
             oldest = self._segments[0]
             if oldest.open_attempts or now - oldest.touched_at < self._keep_s:
                 return
-            oldest.close()
             oldest.path.unlink(missing_ok=True)
             del self._segments[0]
 
@@ -188,12 +183,12 @@ class Wal:
         self._closed = True
         if self._sync_handle is not None:
             self._sync_handle.cancel()
-        await asyncio.to_thread(self._syncer.shutdown)
+        await asyncio.to_thread(self._syncer.shutdown)  # waits for flushes under way
         done = self.open_attempts == 0
-        for segment in self._segments:
-            if not done:
-                await asyncio.to_thread(os.fdatasync, segment.fd)
-            segment.close()
+        if not done:
+            await asyncio.to_thread(os.fdatasync, self._current.fd)
+        self._current.memory.close()
+        os.close(self._current.fd)
         if done:
             remove_log(self.directory)
         os.close(self._lock)
@@ -214,14 +209,15 @@ class Wal:
     def _roll(self, size: int) -> None:
         if self._reserved + size + ENDING_ROOM > self._size:
             raise _unavailable("too many attempts are under way")
-        filled = self._current.fd
+        filled = self._current
         try:
             self._current = self._next_segment()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 self.broken = f"the write-ahead log cannot be extended: {error.strerror}"
             raise _unavailable("there is no room for the write-ahead log") from error
-        self._syncer.submit(self._flush, filled)
+        filled.memory.close()  # its pages stay with the kernel until they are flushed
+        self._syncer.submit(self._retire, filled.fd)
 
     def _next_segment(self) -> _Segment:
         segment = _Segment(self.directory / f"{self._number + 1:08d}.log", self._size)
@@ -235,12 +231,15 @@ class Wal:
         self._dirty = False
         self._syncer.submit(self._flush, self._current.fd)
 
+    def _retire(self, fd: int) -> None:
+        self._flush(fd)
+        os.close(fd)
+
     def _flush(self, fd: int) -> None:
         try:
             os.fdatasync(fd)
         except OSError as error:
-            if error.errno != errno.EBADF:  # the segment was pruned meanwhile: all of it is settled
-                self.broken = f"the write-ahead log cannot be flushed: {error.strerror}"
+            self.broken = f"the write-ahead log cannot be flushed: {error.strerror}"
 
 
 def _unavailable(why: str) -> GatewayUnavailable:

@@ -142,6 +142,17 @@ async def test_segments_are_kept_until_settled_and_old(wal: Wal, monotonic: SetC
     await wal.close()
 
 
+async def test_only_the_segment_being_written_is_mapped(wal: Wal) -> None:
+    """The others cost disk, not memory."""
+    for _ in range(100):
+        receipt = wal.begin(Record.BEGUN, attempt().seal(), None)
+        wal.end(receipt[0], ENDING)
+        wal.settled([receipt])
+    assert wal._number > 5
+    assert Path("/proc/self/maps").read_text().count(str(wal.directory)) == 1
+    await wal.close()
+
+
 async def test_a_log_is_locked_while_its_process_lives(wal: Wal) -> None:
     """Nobody recovers the log of the living; a log without open attempts is deleted by its own."""
     with pytest.raises(BlockingIOError):
