@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from adapters.address import endpoint_at
-from adapters.anthropic_answer import MessageStream, message_completion, usage_of
+from adapters.anthropic_answer import message_completion, usage_of
 from adapters.anthropic_request import messages_request
+from adapters.anthropic_stream import MessageStream
 from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.failures import failure, read_problem
 from gateway.chat import Chat

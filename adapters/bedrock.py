@@ -17,8 +17,9 @@ import msgspec
 
 from adapters.address import endpoint_at
 from adapters.base import Adapter, ChatStream, Completion, Stamp
-from adapters.bedrock_answer import EXCEPTIONS, ConverseStream, converse_completion, usage_of
+from adapters.bedrock_answer import EXCEPTIONS, converse_completion, usage_of
 from adapters.bedrock_request import converse_request
+from adapters.bedrock_stream import ConverseStream
 from adapters.failures import failure, read_problem
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError

@@ -1,7 +1,6 @@
-"""From Bedrock's Converse answers to OpenAI's: one message, or its events.
+"""From Bedrock's Converse answers to OpenAI's: what a message holds, and a whole message as a completion.
 
-Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html,
-https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html (read 2026-11-21).
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html (read 2026-11-21).
 """
 
 from __future__ import annotations
@@ -22,16 +21,14 @@ from adapters.answers import (
     text_detail,
     tool_call,
 )
-from adapters.aws_frames import AwsSplitter
 from adapters.base import Completion, Stamp
 from adapters.bedrock_request import REASONING_FORMAT
-from adapters.events import EventStream, completion_body, unreadable
-from adapters.failures import failure, read_problem
+from adapters.events import completion_body, unreadable
 from gateway.chat import Chat
 from gateway.errors import Kind
 from gateway.types import Usage
 
-_FINISH: Mapping[str, str] = {
+FINISH: Mapping[str, str] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "tool_use": "tool_calls",
@@ -111,20 +108,7 @@ class Answer(Struct, rename="camel"):
     service_tier: JsonObject | None = None
 
 
-class Event(Struct, rename="camel"):
-    """What the events of a stream hold."""
-
-    content_block_index: int = 0
-    start: Block | None = None
-    delta: Block | None = None
-    stop_reason: str | None = None
-    usage: JsonObject | None = None
-    service_tier: JsonObject | None = None
-
-
 _answer = msgspec.json.Decoder(Answer)
-_event = msgspec.json.Decoder(Event)
-_text = msgspec.json.Decoder(str)
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
@@ -171,87 +155,13 @@ def converse_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
                 data = block.reasoning_content.redacted_content
                 details.append(encrypted_detail(REASONING_FORMAT, len(details), data))
     message = message_of(text, calls=calls, reasoning=reasoning, reasoning_details=details)
-    finish = finish_of(_FINISH.get(answer.stop_reason or "", "stop"), bool(calls))
+    finish = finish_of(FINISH.get(answer.stop_reason or "", "stop"), bool(calls))
     usage = usage_of(answer.usage) if answer.usage is not None else None
-    tier = _tier(answer.service_tier)
+    tier = tier_of(answer.service_tier)
     made = completion_body(stamp, chat.model, [choice_of(message, finish)], usage, service_tier=tier)
     return Completion(made, usage, None, tier)
 
 
-def _tier(service_tier: JsonObject | None) -> str | None:
+def tier_of(service_tier: JsonObject | None) -> str | None:
     tier = (service_tier or {}).get("type")
     return tier if tier in ("priority", "default", "flex") else None
-
-
-class ConverseStream(EventStream):
-    """The events of one streamed message. Text blocks begin without an event; usage comes last, in `metadata`."""
-
-    def __init__(self, chat: Chat, stamp: Stamp) -> None:
-        super().__init__(chat, stamp, AwsSplitter())
-        self._calls: dict[int, int] = {}
-        """Block index of a tool call -> its place among the calls."""
-        self._silent: set[int] = set()
-        """Blocks of tool calls that have brought no arguments yet."""
-        self._thinking: dict[int, Reasoning] = {}
-        self._details = 0
-        self._stopped = False
-
-    def on_event(self, name: str | None, data: bytes) -> None:
-        if name is not None and name.lower().endswith("exception"):
-            self.fail(failure(200, {}, read_problem(data), EXCEPTIONS.get(name.lower(), Kind.BROKEN)))
-            return
-        event = _event.decode(data)
-        if name == "contentBlockDelta" and event.delta is not None:
-            self._on_delta(event.content_block_index, event.delta)
-        elif name == "contentBlockStart" and event.start is not None and event.start.tool_use is not None:
-            place = self._calls[event.content_block_index] = len(self._calls)
-            use = event.start.tool_use
-            self.emit_call(place, use.tool_use_id or f"call_{place}", use.name)
-            self._silent.add(event.content_block_index)
-        elif name == "contentBlockStop":
-            self._on_stop(event.content_block_index)
-        elif name == "messageStop":
-            self._stopped = True
-            self.emit({}, finish_reason=finish_of(_FINISH.get(event.stop_reason or "", "stop"), bool(self._calls)))
-        elif name == "metadata":
-            if event.usage is not None:
-                self.usage = usage_of(event.usage)
-            self.service_tier = _tier(event.service_tier)
-            self.finished = self._stopped
-
-    def end(self) -> bytes:
-        self.finished = self._stopped
-        return super().end()
-
-    def _on_delta(self, index: int, delta: Block) -> None:
-        if delta.text is not None:
-            self.emit_text(delta.text)
-        elif delta.tool_use is not None and index in self._calls:
-            fragment = _text.decode(delta.tool_use.input)
-            if fragment:
-                self._silent.discard(index)
-                self.emit_arguments(self._calls[index], fragment)
-        elif delta.reasoning_content is not None:
-            thought = self._thinking.setdefault(index, Reasoning(text=""))
-            given = delta.reasoning_content
-            if given.text:
-                thought.text = (thought.text or "") + given.text
-                self.emit_text(given.text, key="reasoning_content")
-            if given.signature:
-                thought.signature = (thought.signature or "") + given.signature
-            if given.redacted_content:
-                thought.redacted_content = (thought.redacted_content or "") + given.redacted_content
-
-    def _on_stop(self, index: int) -> None:
-        if index in self._silent:  # a tool without parameters streams no arguments
-            self._silent.discard(index)
-            self.emit_arguments(self._calls[index], "{}")
-        thought = self._thinking.pop(index, None)
-        if thought is None:
-            return
-        if thought.redacted_content:
-            detail = encrypted_detail(REASONING_FORMAT, self._details, thought.redacted_content)
-        else:
-            detail = text_detail(REASONING_FORMAT, self._details, thought.text or "", thought.signature)
-        self._details += 1
-        self.emit({"reasoning_details": [detail]})

@@ -73,10 +73,6 @@ class GenerateStream(EventStream):
     def usage(self, usage: Usage | None) -> None:
         self._told, self._settled = b"", usage
 
-    @property
-    def service_tier(self) -> str | None:
-        return service_tier_of(self._usage_metadata())
-
     def on_event(self, name: str | None, data: bytes) -> None:
         answer = decode_answer(data)
         if answer.error is not None:
@@ -85,6 +81,8 @@ class GenerateStream(EventStream):
         if self.model is None and answer.model_version:
             self.model = answer.model_version
         if told := answer.usage:
+            if not self._told:  # the tier is the same in all of them
+                self.service_tier = service_tier_of(decode_usage(told))
             self._told = told
             if b"candidatesTokenCount" in told:
                 self._told_answer = told

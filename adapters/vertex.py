@@ -2,7 +2,7 @@
 
 Provider options: `project` and `location` (default `global`; a regional one wants its own base URL, e.g.
 https://europe-west4-aiplatform.googleapis.com/v1). With a project `api_key` is an OAuth access token, which whoever
-runs the gateway keeps fresh in a file; without one it is an API key of Vertex's express mode, which serves Gemini alone.
+runs the gateway keeps fresh in a file; without one it is an API key of the express mode, which serves Gemini alone.
 
 Source: https://docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference,
 https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude (read 2026-11-21).

@@ -1,0 +1,86 @@
+"""Whatever a translated provider answers, the adapter ends in an answer or in an UpstreamError, in nothing else."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapters import ADAPTERS
+from gateway.chat import parse_chat
+from gateway.errors import UpstreamError
+from tests.adapters.wire_harness import STAMP, replayed
+
+TRANSLATED = ["anthropic", "bedrock", "gemini"]
+CHAT = parse_chat(
+    b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true,"stream_options":{"include_usage":true}}'
+)
+NAMES = [
+    *(
+        "type",
+        "index",
+        "delta",
+        "message",
+        "content",
+        "content_block",
+        "text",
+        "thinking",
+        "signature",
+        "data",
+        "usage",
+    ),
+    *("stop_reason", "input", "id", "name", "partial_json", "citation", "citations", "url", "input_tokens", "error"),
+    *("candidates", "parts", "finishReason", "functionCall", "args", "partialArgs", "jsonPath", "willContinue"),
+    *("thoughtSignature", "inlineData", "usageMetadata", "promptTokenCount", "promptFeedback", "logprobsResult"),
+    *("output", "stopReason", "toolUse", "reasoningContent", "contentBlockIndex", "start", "inputTokens"),
+]
+WORDS = [
+    *("message", "message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta"),
+    *("content_block_stop", "text", "tool_use", "thinking", "error", "ping", "STOP", "tool_use", "$.a[0].b", "$"),
+]
+EVENTS = ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats() | st.sampled_from(WORDS) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=25,
+)
+
+
+def framed(adapter: str, event: str, value: object) -> bytes:
+    """A value as this provider's stream would frame it."""
+    data = json.dumps(value).encode()
+    if adapter != "bedrock":
+        return b"data: " + data + b"\n\n"
+    headers = b"\x0b:event-type\x07" + struct.pack(">H", len(event)) + event.encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(data), len(headers))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + data
+    return message + struct.pack(">I", zlib.crc32(message))
+
+
+@pytest.mark.parametrize("adapter", TRANSLATED)
+@settings(max_examples=150, deadline=None)
+@given(value=VALUES)
+def test_any_body_is_an_answer_or_a_failure(adapter: str, value: Any) -> None:
+    """Status 200 with any JSON; and the same JSON as an error's body."""
+    body = json.dumps(value).encode()
+    with suppress(UpstreamError):
+        assert json.loads(ADAPTERS[adapter].completion(body, CHAT, STAMP).body)["choices"]
+    assert ADAPTERS[adapter].error(400, {}, body).status >= 400
+    assert isinstance(list(ADAPTERS[adapter].models(body)), list)
+
+
+@pytest.mark.parametrize("adapter", TRANSLATED)
+@settings(max_examples=150, deadline=None)
+@given(values=st.lists(st.tuples(st.sampled_from(EVENTS), VALUES), max_size=6), cut=st.integers(0, 200))
+def test_any_stream_ends_done_or_failed(adapter: str, values: list[tuple[str, Any]], cut: int) -> None:
+    """[DONE] stands at the end of whole answers and nowhere else."""
+    data = b"".join(framed(adapter, event, value) for event, value in values)
+    stream = ADAPTERS[adapter].stream(CHAT, STAMP)
+    out = replayed(stream, [data[:cut], data[cut:]])
+    assert out.endswith(b"data: [DONE]\n\n") == (stream.failure is None)
