@@ -30,20 +30,8 @@ MAX_CHOICES = 128
 _BARE_ERROR_BYTES = 64 * 1024
 _TEXT_KEYS = ("content", "reasoning_content", "refusal")
 _CHUNK = "chat.completion.chunk"
-_NOT_HELD = frozenset(
-    {
-        "id",
-        "object",
-        "created",
-        "model",
-        "choices",
-        "usage",
-        "service_tier",
-        "system_fingerprint",
-        "obfuscation",
-        "x_groq",
-    }
-)
+_ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint"})
+_NOT_HELD = _ENVELOPE | {"obfuscation", "x_groq"}
 
 
 class OpenAiStream(ChatStream):
@@ -62,9 +50,10 @@ class OpenAiStream(ChatStream):
         self._choices: dict[int, ChoiceState] = {}
         self._held: dict[str, Any] = {}
         """Members of chunks without choices, which go with the next chunk that has some."""
-        self._usage_chunk: dict[str, Any] = {}
-        """The last chunk that told usage, and, where it can go to a caller as it came, its bytes."""
+        self._told: object = None
+        """The last usage object that the provider sent."""
         self._usage_block = b""
+        """The chunk that held it, where it can go to a caller as it came."""
         self._template: Template | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -115,7 +104,7 @@ class OpenAiStream(ChatStream):
         return bool(self._choices) and (self.finished or all(choice.finished for choice in self._choices.values()))
 
     def _usage_event(self, usage: Usage) -> bytes:
-        raw = self._usage_chunk.get("usage")
+        raw = self._told
         told = read_usage(raw)
         if told is None or usage_of(told) != usage or not isinstance(raw, dict):
             right = openai_usage(usage)
@@ -123,12 +112,7 @@ class OpenAiStream(ChatStream):
             return self._usage_block
         else:
             right = raw if is_openai_usage(told, usage) else repaired_usage(raw, usage)
-        kept = {
-            key: value
-            for key, value in self._usage_chunk.items()
-            if key in ("service_tier", "system_fingerprint") and value in (None, *SERVICE_TIERS)
-        }
-        return _framed({**self._identity, **kept, "choices": [], "usage": right})
+        return _framed({**self._identity, "choices": [], "usage": right})
 
     # ------------------------------------------------------------------------------------------------------- relaying
 
@@ -266,7 +250,7 @@ class OpenAiStream(ChatStream):
         raw = chunk.get("usage") or _usage_elsewhere(chunk)
         if raw is not None and (told := read_usage(raw)) is not None:
             self.usage = usage_of(told)
-            self._usage_chunk = {**chunk, "usage": raw}
+            self._told = raw
             right = chunk.get("choices") == [] and is_openai_usage(told, self.usage) and self._is_ours(chunk)
             self._usage_block = block if right and _is_simple(block) else b""
         if chunk.get("usage") is None:
