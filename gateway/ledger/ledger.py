@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, reservation, worst_case
-from gateway.ledger.limits import Budget, Headroom, Limits, window
+from gateway.ledger.limits import Budget, Headroom, Limits, Window, window
 from gateway.ledger.outbox import Alert, Outbox
 from gateway.ledger.records import (
     NO_USAGE,
@@ -253,6 +253,15 @@ class Ledger:
         posted, held = await self._store.execute_command("HMGET", key, "post", "res")
         return int(posted or 0), int(held or 0)
 
+    def left_share(self, limits: Limits) -> float | None:
+        """The smallest share (0 to 1) left of the caller's budgets; None where there are none.
+
+        As of the store's last answers to this process: good enough to route by, and never waited for.
+        """
+        at = self._outbox.now()
+        tightest = self._tightest(limits, [window(b, at) for b in limits.budgets])
+        return max(0.0, tightest[0]) if tightest else None
+
     @property
     def lag(self) -> dict[str, int | float | bool]:
         """For health: endings not yet in the store, for how long it has been missed, what it answered to endings."""
@@ -319,15 +328,19 @@ class Ledger:
         return True
 
     def _soft_headroom(self, attempt: Attempt, limits: Limits) -> Headroom:
-        """How the soft budgets stood at the last answer that touched them."""
+        tightest = self._tightest(limits, attempt.windows)
+        return Headroom(budget=tightest[1], budget_left_nano=tightest[2]) if tightest else Headroom()
+
+    def _tightest(self, limits: Limits, windows: Sequence[Window]) -> tuple[float, Budget, int] | None:
+        """The budget with the smallest share left, that share, and what is left of it, at the store's last answers."""
         best: tuple[float, Budget, int] | None = None
-        for b, w in zip(limits.budgets, attempt.windows, strict=True):
-            held, posted = self._outbox.known.get((attempt.tenant, w.counter), (0, 0))
+        for b, w in zip(limits.budgets, windows, strict=True):
+            held, posted = self._outbox.known.get((limits.tenant, w.counter), (0, 0))
             left = w.limit_nano - held - posted
             share = left / w.limit_nano if w.limit_nano else 0.0
             if best is None or share < best[0]:
                 best = (share, b, left)
-        return Headroom(budget=best[1], budget_left_nano=best[2]) if best else Headroom()
+        return best
 
 
 def _denied_without_store(limits: Limits) -> bool:

@@ -189,6 +189,18 @@ async def test_a_soft_budget_counts_and_never_refuses(store: Redis, tmp_path: Pa
         assert await posted(store) == 2 * COST
 
 
+async def test_the_share_left_is_known_without_asking(store: Redis, tmp_path: Path) -> None:
+    """Of the tightest budget, as of the last answer that touched it."""
+    limits = Limits("main", budgets=(Budget("b1", 10 * COST, "day"), Budget("b2", 100 * COST, "month")))
+    async with open_ledger(store, tmp_path) as ledger:
+        assert ledger.left_share(Limits("main")) is None
+        assert ledger.left_share(limits) == 1.0
+        await ledger.reserve(a := attempt(output_tokens=180), limits)
+        settle(ledger, a)
+        await flushed(ledger)
+        assert ledger.left_share(limits) == 0.9
+
+
 async def test_thresholds_are_told_once_each(store: Redis, tmp_path: Path) -> None:
     """50, 80 and 100 %, however many attempts pass them."""
     told: list[Alert] = []
