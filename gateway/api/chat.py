@@ -73,9 +73,11 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
     exchange.caller = caller = await _identify(gateway, scope, headers)
     body = await read_body(headers, receive, gateway.settings.max_body_bytes)
     if b"idempotency-key" in headers:
-        await _complete_once(exchange, caller, headers, body, receive, send)
+        answer = await _complete_once(exchange, caller, headers, body, receive, send)
     else:
-        await _complete(exchange, caller, headers, body, receive, send)
+        answer = await _complete(exchange, caller, headers, body, receive, send)
+    if answer is not None:
+        await send_json(send, answer.status, answer.body, answer.headers)
 
 
 async def _complete_once(
@@ -85,20 +87,22 @@ async def _complete_once(
     body: bytes,
     receive: Receive,
     send: Send,
-) -> None:
-    """Serves a request with an Idempotency-Key: a repeat gets the first one's answer and costs nothing."""
+) -> Answer | None:
+    """Serves a request with an Idempotency-Key: a repeat gets the first one's answer and costs nothing.
+
+    An answer is kept before it is sent, so that a caller whose connection breaks just then finds it when it asks again.
+    """
     authorization, key = credential(headers.items()) or b"", headers[b"idempotency-key"]
     claim = await exchange.gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
     if isinstance(claim, Answer):
-        replayed = [(b"x-gateway-idempotent-replay", b"true"), *claim.headers]
-        await send_json(send, claim.status, claim.body, replayed)
-        return
+        return Answer(claim.status, [(b"x-gateway-idempotent-replay", b"true"), *claim.headers], claim.body)
     try:
         kept = await _complete(exchange, caller, headers, body, receive, send)
     except BaseException:
         await asyncio.shield(claim.release())
         raise
-    await (claim.keep_nothing() if kept is None else claim.keep(kept))
+    await asyncio.shield(claim.keep_nothing() if kept is None else claim.keep(kept))
+    return kept
 
 
 async def _complete(
@@ -109,13 +113,13 @@ async def _complete(
     receive: Receive,
     send: Send,
 ) -> Answer | None:
-    """Asks the planned candidates and relays the answer; gives it back where it was a whole one."""
+    """Asks the planned candidates and relays a stream; an answer that came whole is given back, to be sent."""
     planned = _plan(exchange, caller, headers, body)
     exchange.watch_caller(receive, planned.target.tier.on_caller_left)
     call = await first_to_answer(exchange, planned)
     try:
         if call.stream is None:
-            return await answer(exchange, call, send)
+            return whole(exchange, call)
         await relay(exchange, call, send)
         return None
     except BaseException as error:
@@ -151,13 +155,12 @@ def _gateway_headers(headers: dict[bytes, bytes]) -> dict[str, str]:
     return {n.decode("latin-1"): v.decode("latin-1") for n, v in headers.items() if n.startswith(b"x-gateway-")}
 
 
-async def answer(exchange: Exchange, call: Call, send: Send) -> Answer:
-    """A buffered answer: booked first, then sent, so that whoever sees it is in the books."""
+def whole(exchange: Exchange, call: Call) -> Answer:
+    """A buffered answer, booked before it is sent, so that whoever sees it is in the books."""
     assert call.completion is not None
     cost = call.complete()
     headers = _headers(exchange, call)
     headers.append((b"x-gateway-cost-usd", usd(cost).encode()))
-    await send_json(send, 200, call.completion.body, headers)
     return Answer(200, headers, call.completion.body)
 
 
@@ -177,6 +180,8 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                 out = stream.feed(data)
                 if stream.finished or stream.failure is not None:
                     break
+                if exchange.caller_left:
+                    exchange.count_drained(stream.output_bytes)
                 if out:
                     await send({"type": "http.response.body", "body": out, "more_body": True})
                     out = b""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from gateway.api.departures import Watch
 from gateway.api.http import HeaderLines, Receive, id_headers
+from gateway.api.replies import retirement_headers
 from gateway.errors import GatewayError
+from gateway.ledger.cost import estimate_usage
 from gateway.telemetry.requests import AttemptRecord, RequestRecord
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ class Exchange:
     """One request from its first byte to its last. Facts are filled in as they become known."""
 
     __slots__ = (
+        "_drain_tokens",
+        "_drained_from",
+        "_task",
         "answered_by",
         "at",
         "attempts",
@@ -56,6 +61,10 @@ class Exchange:
         self.warnings: list[str] = []
         """What the request lost on its way to the candidate that answered."""
         self.watch: Watch | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._drain_tokens = 0
+        self._drained_from: int | None = None
+        """Bytes of output there were when the caller was first seen to have left."""
 
     @property
     def caller_left(self) -> bool:
@@ -74,7 +83,16 @@ class Exchange:
             else:
                 loop.call_later(policy.seconds, _cancel_if_running, task)
 
+        self._task, self._drain_tokens = task, policy.tokens
         self.watch = self.gateway.departures.watch(receive, left)
+
+    def count_drained(self, output_bytes: int) -> None:
+        """Told how long the answer is while it is read on for a departed caller; ends that beyond the allowance."""
+        if self._drained_from is None:
+            self._drained_from = output_bytes
+        drained = estimate_usage(input_tokens=0, output_bytes=output_bytes - self._drained_from)
+        if self._task is not None and drained.output > self._drain_tokens:
+            self._task.cancel()
 
     def headers(self) -> HeaderLines:
         """The headers by which every good answer tells who gave it."""
@@ -88,6 +106,9 @@ class Exchange:
             lines.append((b"x-gateway-catalog", planned.routing.snapshot.version.encode()))
             if planned.plan.substituted:
                 lines.append((b"x-gateway-substituted", planned.plan.substituted.encode()))
+            if planned.target.model is not None:
+                asked = planned.routing.snapshot.models.get(planned.plan.substituted or "", planned.target.model)
+                lines += retirement_headers(asked)
         if self.warnings:
             lines.append((b"x-gateway-warnings", "; ".join(self.warnings).encode("ascii", "replace")))
         return lines

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.utils import formatdate
 
 from gateway.api.http import HeaderLines
 from gateway.ledger.limits import Headroom
-from gateway.types import NANO_PER_USD
+from gateway.types import NANO_PER_USD, Model
 
 # Source: https://platform.openai.com/docs/api-reference/debugging-requests (read 2026-11-21).
 _KEPT = ("openai-organization", "openai-processing-ms", "openai-project", "openai-version")
@@ -41,6 +42,19 @@ def limit_headers(headroom: Headroom) -> HeaderLines:
         budget = headroom.budget
         left = f"{budget.scope} {budget.per}; left_usd={usd(max(0, headroom.budget_left_nano))}"
         lines.append((b"x-gateway-budget", left.encode("ascii", "replace")))
+    return lines
+
+
+def retirement_headers(model: Model) -> HeaderLines:
+    """`Deprecation` and `Sunset` of the model that was asked for, where its maker has named the days.
+
+    Source: RFC 9745 and RFC 8594 (read 2026-11-21).
+    """
+    lines: HeaderLines = []
+    if model.deprecated_at is not None:
+        lines.append((b"deprecation", b"@%d" % model.deprecated_at))
+    if model.retires_at is not None:
+        lines.append((b"sunset", formatdate(model.retires_at, usegmt=True).encode()))
     return lines
 
 

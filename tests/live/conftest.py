@@ -31,6 +31,7 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     tiers |= {f"i{n}": [f"c{n}", f"d{n}"] for n in range(IMPATIENT)}
     tiers |= {
         "drain": ["drained", "undrained"],
+        "old": ["elder"],
         "dead": ["nobody", "somebody"],
         "claude": ["claude"],
         "gemini": ["gemini"],
@@ -49,8 +50,16 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "gemini": {"adapter": "gemini", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/gemini/v1beta"},
             **{name: {"adapter": "sandbox", "base_url": None, "allow_private": None} for name in sandboxes},
         },
-        models={name: {"deployments": [{"provider": name, "id": "sandbox-small"}]} for name in sandboxes},
-        tier_fields={"drain": {"on_caller_left": {"action": "drain", "seconds": 5}}},
+        models={
+            "elder": {
+                "status": "deprecated",
+                "deprecated_on": "2026-09-01",
+                "retires_on": "2027-01-31",
+                "replacement": "claude-model",
+            },
+            **{name: {"deployments": [{"provider": name, "id": "sandbox-small"}]} for name in sandboxes},
+        },
+        tier_fields={"drain": {"on_caller_left": {"action": "drain", "seconds": 5, "tokens": 50}}},
         aliases={"gpt-4o": "sandbox"},
         presets={"precise": {"temperature": 0.0}},
     )

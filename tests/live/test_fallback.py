@@ -223,19 +223,39 @@ def test_a_caller_who_leaves_before_the_answer(gateway: RunningGateway, scene: S
 
 def test_a_drained_stream_is_charged_exactly(gateway: RunningGateway, fake_drain: Scene) -> None:
     """Where the tier says so, a departed caller's stream is read to its end for the exact usage."""
+    before = len(fake_drain.requests)
     gate = Gate()
     events = answers.chunks("One two three")
     fake_drain.script(stream_reply([*events[:3], gate, *events[3:]]))
     with Talk(gateway) as talk:
         talk.send(CHAT, {"model": fake_drain.tier, "messages": HELLO, "stream": True})
         response = talk.connection.getresponse()
-        assert response.readline().startswith(b"data: ")
+        request_id = response.headers["x-gateway-request-id"]
         response.close()
     time.sleep(1)  # a departure is noticed within two ticks of a tenth of a second
     gate.open()
-    (entry,) = entries_at(gateway, fake_drain.first_deployment)
+    (entry,) = entries(gateway, request_id)
     assert (entry["usage_source"], entry["usage"]["output"]) == ("drained", 3)
-    assert not fake_drain.requests[0].left
+    assert not fake_drain.requests[before].left
+
+
+def test_a_drain_has_an_allowance(gateway: RunningGateway, fake_drain: Scene) -> None:
+    """Beyond so many tokens a departed caller's stream is ended upstream and charged by estimate."""
+    before = len(fake_drain.requests)
+    gate = Gate()
+    events = answers.chunks(" ".join(["word"] * 500))
+    fake_drain.script(stream_reply([*events[:3], gate, *(part for event in events[3:] for part in (event, 0.002))]))
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": fake_drain.tier, "messages": HELLO, "stream": True})
+        response = talk.connection.getresponse()
+        request_id = response.headers["x-gateway-request-id"]
+        response.close()
+    time.sleep(1)  # as above
+    gate.open()
+    (entry,) = entries(gateway, request_id)
+    assert (entry["settlement"], entry["usage_source"]) == ("caller_left", "estimated")
+    assert 50 < entry["usage"]["output"] < 500
+    assert eventually(lambda: fake_drain.requests[before].left)
 
 
 def test_a_slow_provider_is_relayed_as_it_speaks(gateway: RunningGateway, scene: Scene) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import answers
 import pytest
 from conformance import Conformance
-from fakes import Gate, error_reply, json_reply, stream_reply
+from fakes import Gate, Reply, error_reply, eventually, json_reply, stream_reply
 from running import ADMIN_TOKEN, APP_KEY, RunningGateway
 from scenes import Scene
 from talk import CHAT, HELLO, Answer, Talk, admin, chat, entries, entries_at, key_with
@@ -282,6 +282,33 @@ def test_an_idempotency_key_in_flight(gateway: RunningGateway, scene: Scene) -> 
         gate.open()
         assert response.read().endswith(b"data: [DONE]\n\n")
     assert (answer.status, answer.error["code"]) == (409, "idempotency_in_flight")
+
+
+def test_an_answer_is_kept_for_a_caller_who_left(gateway: RunningGateway, scene: Scene) -> None:
+    """Whoever goes before the answer has come, and whose tier reads it to its end, finds it when asking again."""
+    gate = Gate()
+    body = json.dumps(answers.completion("Late.")).encode()
+    reply = Reply(200, {"content-type": "application/json"}, [gate, body])
+    scene.fake.script("drained", reply)
+    key = {"idempotency-key": f"order-{scene.tier}"}
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": "drain", "messages": HELLO}, headers=key)
+        eventually(lambda: scene.fake.seen("drained"))
+    gate.open()
+    again = eventually(lambda: replay if (replay := chat(gateway, "drain", headers=key)).status == 200 else None)
+    assert again.headers["x-gateway-idempotent-replay"] == "true"
+    assert again.body["choices"][0]["message"]["content"] == "Late."
+
+
+def test_a_deprecated_model(gateway: RunningGateway) -> None:
+    """Its replacement answers, and headers tell of what, since when and until when."""
+    answer = chat(gateway, "elder-model")
+    assert answer.status == 200, answer.raw
+    assert answer.headers["x-gateway-deployment"] == "claude/claude-model"
+    assert answer.headers["x-gateway-substituted"] == "elder-model"
+    assert answer.headers["deprecation"] == "@1788220800"
+    assert answer.headers["sunset"] == "Sun, 31 Jan 2027 00:00:00 GMT"
+    assert "deprecation" not in chat(gateway, "claude-model").headers
 
 
 def test_a_failure_is_not_kept_for_a_repeat(gateway: RunningGateway, scene: Scene) -> None:
