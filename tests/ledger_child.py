@@ -77,6 +77,25 @@ async def compete(ledger: Ledger, store: Store, seed: int, of: int) -> None:
     print(spent, flush=True)
 
 
+async def traffic(ledger: Ledger, data_dir: Path) -> None:
+    """Endless traffic of both kinds. `bill` tells what was sent (S) and what ended (T), as a provider's bill would."""
+    bill = os.open(data_dir / "bill", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    async def caller(limited: bool) -> None:
+        while True:
+            a = attempt()
+            if limited:
+                await ledger.reserve(a, budget(1_000 * DOLLAR))
+            else:
+                ledger.begin(a)
+            os.write(bill, b"S %b 0\n" % a.aid.encode())
+            await asyncio.sleep(CHANCE.random() / 100)
+            cost = settle(ledger, a, Usage(input=10, output=CHANCE.randint(0, 180)))
+            os.write(bill, b"T %b %d\n" % (a.aid.encode(), cost))
+
+    await asyncio.gather(*(caller(n % 2 == 0) for n in range(20)))
+
+
 async def main(what: str, socket: str, data_dir: Path) -> None:
     CHANCE.seed(os.getpid())  # no two processes make the same ids
     store = connect(socket)
@@ -84,6 +103,8 @@ async def main(what: str, socket: str, data_dir: Path) -> None:
         if "/" in what:
             seed, of = map(int, what.split("/"))
             await compete(ledger, store, seed, of)
+        elif what == "traffic":
+            await traffic(ledger, data_dir)
         else:
             await crash(ledger, what)
     await store.aclose()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 import sys
 from pathlib import Path
 
 import pytest
-from books import COST, HOLD, attempt, audit, budget, open_ledger, posted, settle, until_async
+from books import COST, HOLD, attempt, audit, budget, open_ledger, posted, settle, until, until_async
 from redis.asyncio import Redis
 from stores import StoreServer
 
@@ -54,6 +55,36 @@ async def test_a_killed_process_leaves_exact_books(
     async with open_ledger(store, tmp_path):
         assert len(await audit(store)) == entries
     assert list((tmp_path / "wal").iterdir()) == []
+
+
+async def test_processes_killed_at_any_moment_leave_the_bill_in_the_journal(
+    store: Redis, session_store: StoreServer, tmp_path: Path
+) -> None:
+    """What was sent is there, once; what ended is there with its cost; no hold is left."""
+    for _ in range(6):
+        size = bill_size(tmp_path)
+        process = await child("traffic", session_store, tmp_path)
+        await until(lambda size=size: bill_size(tmp_path) > size + 2_000)  # type: ignore[misc]
+        await asyncio.sleep(random.random() / 5)
+        process.kill()
+        await process.communicate()
+    async with open_ledger(store, tmp_path):
+        found = await audit(store)
+    booked = {e["attempt_id"]: e for e in found}
+    assert len(booked) == len(found)
+    lines = [line.split() for line in (tmp_path / "bill").read_text().splitlines()]
+    sent = {aid for what, aid, _ in lines if what == "S"}
+    ended = {aid: int(cost) for what, aid, cost in lines if what == "T"}
+    assert sent <= booked.keys()
+    assert len(booked.keys() - sent) <= 6 * 20  # logged as sent in the moment of death
+    assert all(booked[aid]["cost_nano_usd"] == cost for aid, cost in ended.items())
+    assert all(booked[aid]["usage_source"] == "provider" for aid in ended)
+    assert len(ended) > 100
+
+
+def bill_size(data_dir: Path) -> int:
+    bill = data_dir / "bill"
+    return bill.stat().st_size if bill.exists() else 0
 
 
 async def test_recovery_that_dies_is_recovered(store: Redis, session_store: StoreServer, tmp_path: Path) -> None:
