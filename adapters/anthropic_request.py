@@ -50,6 +50,9 @@ _SERVICE_TIERS: Mapping[str, str] = {"auto": "auto", "priority": "auto", "defaul
 _CHOICES: Mapping[str, str] = {"auto": "auto", "none": "none", "required": "any"}
 _NATIVE = ("thinking", "top_k", "cache_control")
 
+ADAPTIVE_MODES = ("adaptive", "always")
+"""Values of `thinking_mode` for models that choose themselves how much to think."""
+
 EFFORTS: Mapping[str, str] = {
     "minimal": "low",
     "low": "low",
@@ -160,11 +163,13 @@ def _schema(request: Request) -> JsonObject | None:
 def _add_thinking(body: JsonObject, chat: Chat, deployment: Deployment) -> None:
     """Turns `reasoning_effort` into what the deployment's model takes, by its parameter `thinking_mode`.
 
-    `adaptive`: thinking as the model sees fit, at an effort; `none` switches it off. `budget` (the default): thinking
-    with a token budget, at most three quarters of `max_tokens`; below Anthropic's smallest budget there is no thinking.
+    `adaptive`: thinking as the model sees fit, at an effort; `none` switches it off. `always`: the same for models that
+    cannot be kept from thinking, where `none` is the least effort. `budget` (the default): thinking with a budget of
+    tokens, at most three quarters of `max_tokens`; below Anthropic's smallest budget there is no thinking.
 
     A forced tool excludes thinking, and so does, with a budget, a tool result whose call came without thinking.
-    Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking (read 2026-11-21).
+    Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking,
+    https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking (read 2026-11-21).
     """
     for name in _NATIVE:
         if name in chat.members and (given := msgspec.json.decode(chat.members[name])) is not None:
@@ -176,11 +181,12 @@ def _add_thinking(body: JsonObject, chat: Chat, deployment: Deployment) -> None:
         return
     check_effort(effort)
     forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
-    if deployment.params.get("thinking_mode") == "adaptive":
-        if effort == "none":
+    mode = deployment.params.get("thinking_mode")
+    if mode in ADAPTIVE_MODES:
+        if effort == "none" and mode == "adaptive":
             body["thinking"] = {"type": "disabled"}
             return
-        body["output_config"] = {**body.get("output_config", {}), "effort": EFFORTS[effort]}
+        body["output_config"] = {**body.get("output_config", {}), "effort": EFFORTS.get(effort, "low")}
         if not forced:
             body["thinking"] = {"type": "adaptive"}
     elif not forced and not _calls_without_thinking(body["messages"]):

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from adapters.anthropic_request import EFFORTS, budget_tokens, check_effort
+from adapters.anthropic_request import ADAPTIVE_MODES, EFFORTS, budget_tokens, check_effort
 from adapters.media import Media, media_of
 from adapters.openai_chat import (
     JSON_ONLY,
@@ -48,7 +48,7 @@ from gateway.errors import bad_request
 from gateway.types import Deployment
 
 REASONING_FORMAT = "anthropic-claude-v1"
-"""Bedrock's signed reasoning is Claude's; it may go on at Anthropic, and the other way round."""
+"""Bedrock's signed reasoning is Claude's."""
 
 REFUSED: Mapping[str, str] = {
     "logit_bias": "Converse has no token biases",
@@ -103,7 +103,8 @@ def converse_request(chat: Chat, deployment: Deployment) -> JsonObject:
     if head.service_tier in _SERVICE_TIERS:
         body["serviceTier"] = {"type": head.service_tier}
     _add_thinking(body, chat, deployment)
-    config = _inference_config(chat, thinks="additionalModelRequestFields" in body)
+    thinking = body.get("additionalModelRequestFields", {}).get("thinking", {"type": "disabled"})
+    config = _inference_config(chat, thinks=thinking["type"] != "disabled")
     if config:
         body["inferenceConfig"] = {**body.get("inferenceConfig", {}), **config}
     return body
@@ -131,8 +132,11 @@ def _add_thinking(body: JsonObject, chat: Chat, deployment: Deployment) -> None:
         return
     check_effort(effort)
     forced = not {"any", "tool"}.isdisjoint(body.get("toolConfig", {}).get("toolChoice", {}))
-    if mode == "adaptive" and effort != "none":
-        body["outputConfig"] = {**body.get("outputConfig", {}), "effort": EFFORTS[effort]}
+    if mode in ADAPTIVE_MODES:
+        if effort == "none" and mode == "adaptive":
+            body["additionalModelRequestFields"] = {"thinking": {"type": "disabled"}}
+            return
+        body["outputConfig"] = {**body.get("outputConfig", {}), "effort": EFFORTS.get(effort, "low")}
         if not forced:
             body["additionalModelRequestFields"] = {"thinking": {"type": "adaptive"}}
     elif mode == "budget" and not forced:

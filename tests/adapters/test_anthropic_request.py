@@ -348,6 +348,12 @@ def test_effort_is_adaptive_where_the_catalog_says_so() -> None:
     assert forced["output_config"] == {"effort": "high"}
 
 
+def test_least_effort_stands_for_none_where_thinking_cannot_be_switched_off() -> None:
+    """Models that always think refuse to be told not to."""
+    body = sent(params={"thinking_mode": "always"}, reasoning_effort="none")
+    assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
+
+
 def test_forced_tools_exclude_thinking() -> None:
     """Anthropic refuses both together; the tool is what the caller insists on."""
     body = sent(reasoning_effort="high", tools=[TIME], tool_choice="required", temperature=0.2)

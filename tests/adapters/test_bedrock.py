@@ -220,6 +220,19 @@ def test_no_choice_of_tools_leaves_them_out_until_calls_were_made() -> None:
             {"outputConfig": {"effort": "high"}, "additionalModelRequestFields": {"thinking": {"type": "adaptive"}}},
         ),
         (
+            "always",
+            {"reasoning_effort": "none"},
+            {"outputConfig": {"effort": "low"}, "additionalModelRequestFields": {"thinking": {"type": "adaptive"}}},
+        ),
+        (
+            "adaptive",
+            {"reasoning_effort": "none"},
+            {
+                "inferenceConfig": {"temperature": 0.5},
+                "additionalModelRequestFields": {"thinking": {"type": "disabled"}},
+            },
+        ),
+        (
             "adaptive",
             {"tools": [TIME], "tool_choice": "required"},
             {"outputConfig": {"effort": "high"}, "inferenceConfig": {"temperature": 0.5}},
