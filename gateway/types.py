@@ -298,6 +298,8 @@ class Provider:
     """What only this adapter understands, e.g. Azure's `api_version`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     concurrency: int | None = None
+    breaker: bool = True
+    """Whether its failures open breakers and its refusals cool deployments down."""
 
 
 Status = Literal["pending", "enabled", "disabled", "deprecated", "retired"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.types import Candidate
+from gateway.types import Candidate, Facts
 from policies.base import Context, Decision
 from policies.rules import Filter
 
@@ -18,14 +18,19 @@ _WORDS = {
 
 
 class Healthy(Filter):
-    """Drops deployments that have something against them in the health view."""
+    """Drops deployments that have something against them in the health view.
+
+    Where that leaves none, those that merely rest are kept after all, the first to be back first: a rest moves traffic
+    elsewhere, and where there is no elsewhere the provider's own answer serves the caller better than ours.
+    """
 
     name = "healthy"
 
     def apply(self, candidates: Sequence[Candidate], context: Context) -> Decision:
         if not context.facts.health:
             return Decision(candidates)
-        return super().apply(candidates, context)
+        decision = super().apply(candidates, context)
+        return decision if decision.kept else _last_resort(candidates, decision, context.facts)
 
     def against(self, candidate: Candidate, context: Context) -> str | None:
         health = context.facts.health.get(candidate.deployment.name)
@@ -39,3 +44,10 @@ class Healthy(Filter):
         if health.until_at is not None:
             reason += f", for {health.until_at - context.facts.now:.1f} s more"
         return reason
+
+
+def _last_resort(candidates: Sequence[Candidate], decision: Decision, facts: Facts) -> Decision:
+    resting = [c for c in candidates if facts.health[c.deployment.name].state == "resting"]
+    resting.sort(key=lambda c: facts.health[c.deployment.name].until_at or 0.0)
+    names = {c.deployment.name for c in resting}
+    return Decision(resting, [drop for drop in decision.dropped if drop.deployment not in names])

@@ -96,6 +96,7 @@ class _Compiler:
             unavailable=no_address or no_key or no_option,
             timeouts=_timeouts(entry.timeouts),
             retries=entry.retries,
+            breaker=entry.breaker,
             allow_private=entry.allow_private,
             ca_file=entry.ca_file,
             client_cert=entry.client_cert,

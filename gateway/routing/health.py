@@ -83,10 +83,11 @@ class Breakers:
         self._view: Mapping[str, Health] = {}
         self._view_ends = math.inf
 
-    def admit(self, deployment: str, concurrency: int | None = None) -> Permit | None:
+    def admit(self, deployment: str, concurrency: int | None = None, *, despite_rest: bool = False) -> Permit | None:
         """A permit to call this deployment, or None while it may not be called.
 
-        `concurrency` is the most calls that the deployment takes at a time.
+        `concurrency` is the most calls that the deployment takes at a time; `despite_rest` admits one that cools down,
+        since nobody else can serve the request.
         """
         place = self._places.get(deployment)
         if place is None:
@@ -94,7 +95,8 @@ class Breakers:
         if concurrency is not None and place.in_flight >= concurrency:
             return None
         if place.troubled:
-            if self._clock() < place.rests_until or not place.breaker.lets_in():
+            resting = self._clock() < place.rests_until and not despite_rest
+            if resting or not place.breaker.lets_in():
                 return None
             self._changed(place)
         place.in_flight += 1

@@ -111,7 +111,6 @@ def test_a_key_with_a_list_uses_only_what_is_on_it(allowed: frozenset[str] | Non
     [
         (None, None),
         (Health("open", NOW + 2.5, "5 failures in a row"), "breaker open (5 failures in a row), for 2.5 s more"),
-        (Health("resting", NOW + 3), "cooling down, for 3.0 s more"),
         (Health("resting", NOW), None),
         (Health("full", None, "8 in flight"), "at its limit of concurrent requests (8 in flight)"),
         (Health("half_open"), "breaker half open, its trials are under way"),
@@ -121,6 +120,28 @@ def test_what_has_something_against_it_is_not_healthy(health: Health | None, exp
     """Only what is in the view and has not run out counts."""
     view = {"openai/b": Health("open")} | ({"openai/a": health} if health else {})
     assert reason(Healthy(), deployment("openai/a"), context(health=view)) == expected
+
+
+def test_what_cools_down_is_not_healthy_while_another_is() -> None:
+    """A rest moves traffic elsewhere."""
+    resting, other = deployment("openai/a"), deployment("openai/b")
+    decision = Healthy().apply(
+        [candidate(resting), candidate(other)], context(health={"openai/a": Health("resting", NOW + 3)})
+    )
+    assert [c.deployment.name for c in decision.kept] == ["openai/b"]
+    assert [(d.deployment, d.reason) for d in decision.dropped] == [("openai/a", "cooling down, for 3.0 s more")]
+
+
+def test_where_all_that_is_left_cools_down_the_first_to_be_back_is_asked() -> None:
+    """A rest steers and does not refuse; an open breaker does."""
+    health = {
+        "openai/a": Health("resting", NOW + 9),
+        "openai/b": Health("open", NOW + 1),
+        "openai/c": Health("resting", NOW + 3),
+    }
+    decision = Healthy().apply([candidate(deployment(name)) for name in health], context(health=health))
+    assert [c.deployment.name for c in decision.kept] == ["openai/c", "openai/a"]
+    assert [d.deployment for d in decision.dropped] == ["openai/b"]
 
 
 @pytest.mark.parametrize(

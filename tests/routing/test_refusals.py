@@ -41,7 +41,7 @@ def test_what_nobody_can_do_now_says_when() -> None:
     """503 with the soonest end of those that are capable."""
     health = {
         CHEAP.name: Health("open", NOW + 1),  # not capable, so its end does not matter
-        MIDDLE.name: Health("resting", NOW + 9),
+        MIDDLE.name: Health("open", NOW + 9),
         DEAR.name: Health("open", NOW + 7.5, "5 failures in a row"),
     }
     error = refused(FAST, wanted=needs(C.FUNCTION_CALLING), health=health)
