@@ -9,7 +9,7 @@ from gateway.api.departures import Watch
 from gateway.api.http import HeaderLines, Receive, id_headers
 from gateway.api.replies import retirement_headers
 from gateway.errors import GatewayError
-from gateway.ledger.cost import estimate_usage
+from gateway.ledger.cost import estimate_tokens
 from gateway.telemetry.requests import AttemptRecord, RequestRecord
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class Exchange:
         """Told how long the answer is while it is read on for a departed caller; ends that beyond the allowance."""
         if self._drained_from is None:
             self._drained_from = output_bytes
-        drained = estimate_usage(input_tokens=0, output_bytes=output_bytes - self._drained_from)
-        if self._task is not None and drained.output > self._drain_tokens:
+        drained_tokens = estimate_tokens(output_bytes - self._drained_from)
+        if self._task is not None and drained_tokens > self._drain_tokens:
             self._task.cancel()
 
     def headers(self) -> HeaderLines:

@@ -17,9 +17,9 @@ from adapters.base import ChatStream, Completion, Stamp
 from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
 from gateway.chat import Chat
-from gateway.errors import GatewayError, Kind, RoutingError, UpstreamError
-from gateway.ledger.attempt import Attempt
-from gateway.ledger.cost import estimate_usage
+from gateway.errors import CallerError, GatewayError, Kind, RoutingError, UpstreamError
+from gateway.ledger.attempt import MAX_RETRY, Attempt
+from gateway.ledger.cost import estimate_tokens, estimate_usage
 from gateway.ledger.limits import Headroom
 from gateway.routing.health import Permit
 from gateway.routing.retry import RetryBudget, delay_s
@@ -34,16 +34,21 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
     """The first candidate's good answer: whole and translated, or a stream whose first event has come.
 
     Raises:
+        CallerError: no candidate's API has a way to say what is asked, or a limit of the caller forbids the attempt.
         UpstreamError: a provider refused the request itself, which another would refuse too.
         GatewayError: every attempt failed (502, or 429 or 504 where all failed alike), or the deadline has passed.
     """
     gateway = exchange.gateway
     budget = gateway.retries.of(planned.target.tier.name)
     budget.deposit()
-    for candidate, again in _in_turns(exchange, planned.plan, budget):
+    refused: CallerError | None = None
+    for candidate, again in _in_turns(exchange, planned, budget):
         if again:
             await asyncio.sleep(delay_s(len(exchange.failures), gateway.chance.random()))
-        permit = gateway.breakers.admit(candidate.deployment.name, candidate.deployment.concurrency)
+        deployment = candidate.deployment
+        permit = gateway.breakers.admit(
+            deployment.name, deployment.concurrency, despite_rest=deployment.name in planned.facts.health
+        )
         if permit is None:
             continue
         call = Call(exchange, planned, candidate, permit)
@@ -54,16 +59,23 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
             exchange.failures.append((candidate, error))
             if not error.try_next and not _larger_context_may_help(error, candidate, planned.plan):
                 break
+        except CallerError as error:
+            call.fail(error)
+            if error.kind is not Kind.BAD_REQUEST:
+                raise
+            refused = refused or error  # this candidate has no way to say what is asked; another may have
         except BaseException as error:
             call.fail(error)
             raise
         else:
             exchange.answered_by = candidate
             return call
+    if refused is not None and not exchange.failures:
+        raise refused
     raise attempts_failed(exchange)
 
 
-def _in_turns(exchange: Exchange, plan: Plan, budget: RetryBudget) -> Iterator[tuple[Candidate, bool]]:
+def _in_turns(exchange: Exchange, planned: Planned, budget: RetryBudget) -> Iterator[tuple[Candidate, bool]]:
     """Candidates in the plan's order, then again from the first, while a further attempt is allowed.
 
     With each comes whether it was asked before: then it is given a moment to recover. Who would not be admitted anyway
@@ -72,10 +84,13 @@ def _in_turns(exchange: Exchange, plan: Plan, budget: RetryBudget) -> Iterator[t
     rounds = 0
     while True:
         asked = len(exchange.failures)
-        for candidate in plan.candidates:
+        for candidate in planned.plan.candidates:
+            if len(exchange.attempts) > MAX_RETRY:
+                return
             if exchange.failures:
-                health = exchange.gateway.breakers.view().get(candidate.deployment.name)
-                if health is not None and health.state != "half_open":
+                name = candidate.deployment.name
+                health = exchange.gateway.breakers.view().get(name)
+                if health is not None and health.state != "half_open" and name not in planned.facts.health:
                     continue
                 if not _may_try_again(exchange, budget):
                     return
@@ -134,6 +149,7 @@ class Call:
 
     __slots__ = (
         "_concluded",
+        "_dispatched",
         "attempt",
         "candidate",
         "completion",
@@ -166,6 +182,8 @@ class Call:
         self.cost_nano = 0
         self.started = gateway.monotonic()
         self._concluded = False
+        self._dispatched = False
+        """Whether the provider may have seen anything of the request."""
         self.attempt = Attempt(
             request_id=exchange.request_id,
             at=gateway.clock(),
@@ -181,7 +199,7 @@ class Call:
             price=candidate.price,
             catalog=planned.routing.snapshot.version,
             stream=planned.chat.stream,
-            retry=len(exchange.failures),
+            retry=len(exchange.attempts),
             input_tokens=needs.input_tokens,
             input_bound_tokens=needs.input_bound_tokens,
             output_tokens=needs.output_tokens,
@@ -212,6 +230,7 @@ class Call:
             gateway.ledger.begin(self.attempt)
         timeouts = self._timeouts(tier.timeouts or deployment.provider.timeouts)
         extra = b"x-client-request-id: %b\r\n" % self.attempt.aid.encode()
+        self._dispatched = True
         self.response = response = await gateway.upstream.send(endpoint, body, timeouts, extra)
         if response.status != 200:
             content = await response.read(_ERROR_BODY_BYTES)
@@ -255,6 +274,11 @@ class Call:
 
     # ------------------------------------------------------------------------------------------------ how it ends
 
+    def note_progress(self) -> None:
+        """Tells the ledger how much of a stream has come, for the estimate should this process die."""
+        if self.stream is not None:
+            self.exchange.gateway.ledger.progress(self.attempt, estimate_tokens(self.stream.output_bytes))
+
     def complete(self, source: UsageSource = "provider") -> int:
         """The provider's answer came whole: the cost in nano-USD is booked and the deployment did well."""
         answer = self.completion or self.stream
@@ -274,7 +298,6 @@ class Call:
             self.response.abort()
         kind = error.kind if isinstance(error, GatewayError) else None
         usage = self.stream.usage if self.stream else self.completion.usage if self.completion else None
-        sent = self.attempt.state == "sent"
         if isinstance(error, UpstreamError):
             self._judge(error)
             if not error.billed:
@@ -283,7 +306,7 @@ class Call:
             settlement: Settlement = "upstream_cut" if self.response is not None else "failed"
         else:
             self.permit.settle("neutral")
-            if not sent:
+            if not self._dispatched:
                 self._void(error)
                 return
             settlement = "caller_left" if self.exchange.caller_left else "deadline"
@@ -294,6 +317,9 @@ class Call:
     def _judge(self, error: UpstreamError) -> None:
         """The verdict on the deployment, and its rest where it asked for one."""
         gateway, deployment = self.exchange.gateway, self.candidate.deployment
+        if not deployment.provider.breaker:
+            self.permit.settle("neutral")
+            return
         self.permit.settle(error.verdict)
         if error.kind is Kind.RATE_LIMITED:
             gateway.breakers.rest(deployment.name, error.retry_after_s)

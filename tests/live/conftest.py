@@ -32,6 +32,8 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     tiers |= {
         "drain": ["drained", "undrained"],
         "old": ["elder"],
+        "picky": ["picky", "open"],
+        "pickiest": [f"picky{n}" for n in range(20)],
         "dead": ["nobody", "somebody"],
         "claude": ["claude"],
         "gemini": ["gemini"],
@@ -57,6 +59,11 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "retires_on": "2027-01-31",
                 "replacement": "claude-model",
             },
+            "picky": {
+                "unsupported_params": {"seed": "drop", "logit_bias": "reject", "max_tokens": "max_completion_tokens"},
+                "param_ranges": {"temperature": [0, 1]},
+            },
+            **{f"picky{n}": {"unsupported_params": {"logit_bias": "reject"}} for n in range(20)},
             **{name: {"deployments": [{"provider": name, "id": "sandbox-small"}]} for name in sandboxes},
         },
         tier_fields={"drain": {"on_caller_left": {"action": "drain", "seconds": 5, "tokens": 50}}},
