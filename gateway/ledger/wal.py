@@ -28,8 +28,8 @@ from gateway.types import Price
 _HEADER = struct.Struct("<IIBI")
 _SEQUENCES = 1 << 29
 """Sequences start anew here: with the kind's three bits they make up the seed of the CRC."""
-ENDING_ROOM = 512
-"""Bytes kept free for each attempt under way, so that its ending always fits."""
+ENDING_ROOM = 1024
+"""Bytes kept free for each attempt under way: SENT and ENDING fit, however a provider's words must be escaped."""
 
 
 class Record(IntEnum):
@@ -136,10 +136,7 @@ class Wal:
 
     def sent(self, sequence: int, hold_nano: int) -> None:
         """Says that the attempt is about to be sent; uses the room reserved for it."""
-        payload = b"%d" % hold_nano
-        self._reserved -= _HEADER.size + len(payload)
-        self._append(Record.SENT, sequence, payload)
-        self._reserved += _HEADER.size + len(payload)
+        self._append(Record.SENT, sequence, b"%d" % hold_nano)
 
     def end(self, sequence: int, ending: bytes) -> None:
         """Writes an ending into the room reserved for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -35,11 +36,14 @@ async def own(own_store: StoreServer) -> AsyncIterator[Redis]:
 
 
 class LossyProxy:
-    """Stands between client and store; every `lose`th answer is dropped with its connection, after it was applied."""
+    """Stands between client and store; this share of answers is dropped with its connection, after it was applied."""
 
-    def __init__(self, socket: Path, upstream: Path, lose: int) -> None:
-        self.socket, self.upstream, self.lose = socket, upstream, lose
-        self.answers = self.lost = 0
+    def __init__(self, socket: Path, upstream: Path, share: float) -> None:
+        self.socket, self.upstream, self.share = socket, upstream, share
+        self.lost = 0
+        self._chance = random.Random(11)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._upstream_writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> LossyProxy:
         self._server = await asyncio.start_unix_server(self._serve, self.socket)
@@ -47,21 +51,26 @@ class LossyProxy:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
+        for writer in self._upstream_writers:
+            writer.close()  # ends its connection's task
+        await asyncio.gather(*self._tasks)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            self._tasks.append(task)
         up_reader, up_writer = await asyncio.open_unix_connection(self.upstream)
+        self._upstream_writers.append(up_writer)
         forward = asyncio.create_task(self._forward(reader, up_writer))
         with contextlib.suppress(OSError):
             while data := await up_reader.read(65536):
-                self.answers += 1
-                if self.lose and self.answers % self.lose == 0:
+                if self._chance.random() < self.share:
                     self.lost += 1
                     break
                 writer.write(data)
-        forward.cancel()
         writer.close()
         up_writer.close()
+        await forward
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -71,7 +80,7 @@ class LossyProxy:
 
 async def test_lost_answers_change_nothing(own: Redis, own_store: StoreServer, tmp_path: Path) -> None:
     """Applied but unanswered reservations and endings are asked for again and known by their attempt."""
-    async with LossyProxy(own_store.socket.with_name("p"), own_store.socket, lose=7) as proxy:
+    async with LossyProxy(own_store.socket.with_name("p"), own_store.socket, share=0.1) as proxy:
         client = connect(str(proxy.socket))
         async with open_ledger(client, tmp_path, flush_every_s=0.002) as ledger:
             total = 0
