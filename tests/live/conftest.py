@@ -13,7 +13,7 @@ from fakes import FakeProvider
 from running import APP_KEY, RunningGateway, free_port, running_gateway
 from scenes import Scene
 
-PATIENT, IMPATIENT = 150, 20
+PATIENT, IMPATIENT = 250, 20
 """How many scenes there are of each sort; a test takes a fresh one, so that no breaker remembers another test."""
 
 
