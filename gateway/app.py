@@ -29,6 +29,7 @@ from gateway.api.departures import Departures
 from gateway.api.errors import handlers
 from gateway.api.health import healthz, metrics, readyz
 from gateway.api.models import list_models, show_model
+from gateway.api.recall import SHARE_KEPT_S
 from gateway.banner import banner
 from gateway.callers.bootstrap import open_callers
 from gateway.callers.idempotency import Idempotency
@@ -40,7 +41,9 @@ from gateway.ledger.outbox import Alert
 from gateway.log import get_logger
 from gateway.routing.decisions import Decisions
 from gateway.routing.health import Breakers, Transition
+from gateway.routing.recent import Recent
 from gateway.routing.retry import RetryBudgets
+from gateway.routing.sessions import Sessions
 from gateway.routing.stats import Statistics
 from gateway.settings import Settings
 from gateway.storage.client import StoreTooOld
@@ -154,6 +157,9 @@ async def open_gateway(
         decisions = Decisions(store, kept_hours=settings.decisions_kept_hours)
         await decisions.start()
         stack.push_async_callback(decisions.close)
+        sessions = Sessions(store, monotonic)
+        await sessions.start()
+        stack.push_async_callback(sessions.close)
         gateway = Gateway(
             settings=settings,
             clock=clock,
@@ -171,6 +177,8 @@ async def open_gateway(
             metrics=metrics,
             requests=requests,
             decisions=decisions,
+            sessions=sessions,
+            budget_shares=Recent(monotonic, SHARE_KEPT_S),
             store=store,
         )
         desk = open_desk(gateway, opened)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from gateway.ledger.ledger import Ledger
     from gateway.routing.decisions import Decisions
     from gateway.routing.health import Breakers
+    from gateway.routing.recent import Recent
     from gateway.routing.retry import RetryBudgets
+    from gateway.routing.sessions import Sessions
     from gateway.routing.stats import Statistics
     from gateway.settings import Settings
     from gateway.telemetry.metrics import Metrics
@@ -56,6 +58,9 @@ class Gateway:
     metrics: Metrics
     requests: RequestLog
     decisions: Decisions
+    sessions: Sessions
+    budget_shares: Recent[str, float]
+    """By key id, what the store said lately of the share left."""
     store: Any
     inflight: int = 0
     draining: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.api.decide import Planned, decide, record_of
+from gateway.api.decide import Planned, decide, record_of, remember_session
 from gateway.api.exchange import Exchange
 from gateway.api.http import (
     EVENT_STREAM,
@@ -18,6 +18,7 @@ from gateway.api.http import (
     send_error,
     send_json,
 )
+from gateway.api.recall import NOTHING, recall
 from gateway.api.replies import limit_headers, provider_headers, usd
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
@@ -114,9 +115,11 @@ async def _complete(
     send: Send,
 ) -> Answer | None:
     """Asks the planned candidates and relays a stream; an answer that came whole is given back, to be sent."""
-    planned = _plan(exchange, caller, headers, body)
+    planned = await _plan(exchange, caller, headers, body)
     exchange.watch_caller(receive, planned.target.tier.on_caller_left)
     call = await first_to_answer(exchange, planned)
+    if planned.session is not None:
+        remember_session(exchange.gateway, planned, planned.session, call.candidate.deployment)
     try:
         if call.stream is None:
             return whole(exchange, call)
@@ -127,13 +130,16 @@ async def _complete(
         raise
 
 
-def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
+async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
     """Everything that is decided before a candidate is asked."""
     exchange.chat = chat = parse_chat(body)
     options = parse_options(chat.head.gateway, _gateway_headers(headers))
     if options.deadline_s is not None:
         exchange.deadline = exchange.started + options.deadline_s
-    exchange.planned = planned = decide(exchange.gateway, caller, chat, options, exchange.at)
+    recalled = NOTHING
+    if options.session is not None or caller.limits is not None:
+        recalled = await recall(exchange.gateway, caller, chat.model, options)
+    exchange.planned = planned = decide(exchange.gateway, caller, chat, options, exchange.at, recalled)
     if exchange.gateway.decisions.kept:
         exchange.gateway.decisions.record(exchange.request_id, record_of(planned))
     return planned

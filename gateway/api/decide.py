@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from gateway.api.recall import NOTHING, Recalled
 from gateway.callers.caller import Caller
 from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
@@ -11,7 +12,7 @@ from gateway.gateway import Gateway, Routing
 from gateway.routing.decision import encode
 from gateway.routing.needs import infer_needs
 from gateway.routing.resolve import resolve
-from gateway.types import Facts, Needs, Options, Plan
+from gateway.types import Deployment, Facts, Needs, Options, Plan
 
 
 class Planned(Struct, frozen=True):
@@ -25,9 +26,13 @@ class Planned(Struct, frozen=True):
     needs: Needs
     facts: Facts
     plan: Plan
+    session: str | None = None
+    """Where the deployment of its session is kept; None where it names none."""
 
 
-def decide(gateway: Gateway, caller: Caller, chat: Chat, options: Options, now: float) -> Planned:
+def decide(
+    gateway: Gateway, caller: Caller, chat: Chat, options: Options, now: float, recalled: Recalled = NOTHING
+) -> Planned:
     """Plans a request of this caller at `now`, epoch seconds.
 
     Raises:
@@ -42,13 +47,15 @@ def decide(gateway: Gateway, caller: Caller, chat: Chat, options: Options, now: 
         seed=gateway.chance.getrandbits(32),
         health=gateway.breakers.view(),
         stats=gateway.statistics.view(),
+        budget_left_share=recalled.budget_left_share,
         priced_only=caller.limits is not None and bool(caller.limits.budgets),
         allowed_tiers=caller.tiers,
         allowed_models=caller.allowed_models(routing.snapshot.models),
+        sticky=recalled.sticky,
         labels=caller.labels,
     )
     plan = routing.planner.plan(chat.model, target, needs, options, facts, explain=options.explain)
-    return Planned(caller, chat, options, routing, target, needs, facts, plan)
+    return Planned(caller, chat, options, routing, target, needs, facts, plan, recalled.session)
 
 
 def record_of(planned: Planned) -> bytes:
@@ -62,3 +69,10 @@ def record_of(planned: Planned) -> bytes:
         planned.plan,
         explained=planned.options.explain,
     )
+
+
+def remember_session(gateway: Gateway, planned: Planned, session: str, answered: Deployment) -> None:
+    """Keeps for the next request of this session who serves it."""
+    tier = planned.target.tier
+    conversations = planned.routing.planner.conversations
+    gateway.sessions.put(session, conversations.goes_on(tier, planned.facts.sticky, answered))

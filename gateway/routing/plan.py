@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from gateway.catalog.snapshot import Snapshot, Target
 from gateway.errors import CallerError, GatewayError, Kind, bad_request
+from gateway.routing.conversations import Conversations, weighs_cost
 from gateway.routing.pool import Pool
 from gateway.routing.refusal import refusal
 from gateway.routing.trail import Trail
@@ -36,7 +37,18 @@ _MOST_POOLS = 4096
 class Planner:
     """Plans over one version of the catalog, and remembers what depends on that alone."""
 
-    __slots__ = ("_chains", "_concerned", "_members", "_orders", "_overridden", "_pools", "_preferences", "snapshot")
+    __slots__ = (
+        "_chains",
+        "_concerned",
+        "_members",
+        "_orders",
+        "_overridden",
+        "_pools",
+        "_preferences",
+        "_stepping",
+        "conversations",
+        "snapshot",
+    )
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -47,6 +59,10 @@ class Planner:
         self._orders: dict[str, tuple[Policy, ...]] = {}
         self._preferences = {name: PreferProvider((name,)) for name in snapshot.providers}
         self._members = {name: _models_of(tier) for name, tier in snapshot.tiers.items()}
+        self.conversations = Conversations(snapshot)
+        self._stepping = frozenset(
+            name for name, tier in snapshot.tiers.items() if any(isinstance(rule, StepDown) for rule in tier.policy)
+        )
 
     def plan(
         self, alias: str, target: Target, needs: Needs, options: Options, facts: Facts, *, explain: bool = False
@@ -87,6 +103,10 @@ class Planner:
             if len(self._concerned) < _MOST_POOLS:
                 self._concerned[key] = names
         return names
+
+    def steps_down(self, tier: Tier) -> bool:
+        """Whether a low budget moves requests of this tier to another."""
+        return tier.name in self._stepping
 
     def _route(
         self, target: Target, needs: Needs, options: Options, facts: Facts, trail: Trail | None
@@ -163,6 +183,8 @@ class Planner:
         if chain is None:
             chain = self._chains[pool.tier] = _with_healthy(pool.tier.policy)
         chosen += chain
+        if facts.sticky is not None and not weighs_cost(pool.tier):
+            chosen.append(self.conversations.order(facts.sticky))
         if options.policy is not None:
             chosen += self._wished(options.policy)
         for provider in (target.prefer_provider, options.prefer_provider):
