@@ -64,6 +64,17 @@ def with_usage(body: bytes, usage: Usage) -> bytes:
     return _encode({**msgspec.json.decode(body), "usage": openai_usage(usage)})
 
 
+def output_bytes_of(body: bytes) -> int:
+    """UTF-8 bytes of what a completion says: text, reasoning and arguments of all its choices."""
+    size = 0
+    for choice in msgspec.json.decode(body)["choices"]:
+        message = choice["message"]
+        texts = [message.get("content"), message.get("reasoning_content"), message.get("refusal")]
+        texts += [call["function"]["arguments"] for call in message.get("tool_calls") or () if "function" in call]
+        size += sum(utf8_size(text) for text in texts if isinstance(text, str))
+    return size
+
+
 def utf8_size(text: str) -> int:
     """Bytes of `text` in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -118,9 +118,9 @@ async def _complete(
     planned = await _plan(exchange, caller, headers, body)
     exchange.watch_caller(receive, planned.target.tier.on_caller_left)
     call = await first_to_answer(exchange, planned)
-    if planned.session is not None:
-        remember_session(exchange.gateway, planned, planned.session, call.candidate.deployment)
     try:
+        if planned.session is not None:
+            remember_session(exchange.gateway, planned, planned.session, call.candidate.deployment)
         if call.stream is None:
             return whole(exchange, call)
         await relay(exchange, call, send)
@@ -192,9 +192,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                 if out:
                     await send({"type": "http.response.body", "body": out, "more_body": True})
                     out = b""
-        last = stream.end()
-        if stream.failure is not None:
-            raise stream.failure
+        last = call.end_of_stream()
         call.complete("drained" if exchange.caller_left else "provider")
     except UpstreamError as error:
         call.fail(error)

@@ -14,6 +14,7 @@ import msgspec
 
 from adapters import ADAPTERS
 from adapters.base import ChatStream, Completion, Stamp
+from adapters.events import output_bytes_of, with_usage
 from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
 from gateway.chat import Chat
@@ -150,6 +151,7 @@ class Call:
     __slots__ = (
         "_concluded",
         "_dispatched",
+        "_estimated",
         "attempt",
         "candidate",
         "completion",
@@ -182,6 +184,7 @@ class Call:
         self.cost_nano = 0
         self.started = gateway.monotonic()
         self._concluded = False
+        self._estimated = False
         self._dispatched = False
         """Whether the provider may have seen anything of the request."""
         self.attempt = Attempt(
@@ -243,7 +246,14 @@ class Call:
         else:
             content = await response.read()
             self._first_byte()
-            self.completion = adapter.completion(content, chat, stamp)
+            self.completion = self._counted(adapter.completion(content, chat, stamp))
+
+    def _counted(self, completion: Completion) -> Completion:
+        """The answer with a usage: ours, in its body too, where the provider told none."""
+        if completion.usage is not None:
+            return completion
+        usage = self._estimate(output_bytes_of(completion.body))
+        return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
 
     async def _first_event(self, stream: ChatStream, response: UpstreamResponse) -> None:
         """Reads until the stream has begun well, so that one which fails at once can still be replaced."""
@@ -255,7 +265,8 @@ class Call:
             if stream.started or stream.finished:
                 break
         else:
-            raise UpstreamError(Kind.BROKEN, "The provider's stream ended before it began.", billed=True)
+            stream.end()
+            raise stream.failure or UpstreamError(Kind.BROKEN, "The provider's stream is empty.", billed=True)
         self.first = b"".join(first)
 
     def _timeouts(self, timeouts: Timeouts) -> Timeouts:
@@ -278,6 +289,21 @@ class Call:
         """Tells the ledger how much of a stream has come, for the estimate should this process die."""
         if self.stream is not None:
             self.exchange.gateway.ledger.progress(self.attempt, estimate_tokens(self.stream.output_bytes))
+
+    def end_of_stream(self) -> bytes:
+        """The stream's last bytes for the caller, with our estimate where the provider told no usage.
+
+        Raises:
+            UpstreamError: the stream did not come to its proper end.
+        """
+        stream = self.stream
+        assert stream is not None
+        if stream.usage is None and stream.failure is None:
+            stream.usage = self._estimate(stream.output_bytes)
+        last = stream.end()
+        if stream.failure is not None:
+            raise stream.failure
+        return last
 
     def complete(self, source: UsageSource = "provider") -> int:
         """The provider's answer came whole: the cost in nano-USD is booked and the deployment did well."""
@@ -347,8 +373,8 @@ class Call:
             return self.cost_nano
         self._concluded = True
         if usage is None:
-            output_bytes = self.stream.output_bytes if self.stream else 0
-            usage = estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
+            usage = self._estimate(self.stream.output_bytes if self.stream else 0)
+        if self._estimated:
             source = "estimated"
         self.cost_nano = self.exchange.gateway.ledger.settle(
             self.attempt,
@@ -376,6 +402,10 @@ class Call:
             tokens_per_s=speed,
             output_tokens=tokens // self.attempt.choices if tokens else None,
         )
+
+    def _estimate(self, output_bytes: int) -> Usage:
+        self._estimated = True
+        return estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
 
     def _latency_ms(self) -> int:
         return int((self.exchange.gateway.monotonic() - self.started) * 1000)

@@ -1,4 +1,4 @@
-"""The recorded provider traffic through a running gateway: requests, answers, streams and errors as clients see them."""
+"""The recorded provider traffic through a running gateway: requests, answers, streams, errors as clients see them."""
 
 from __future__ import annotations
 
