@@ -1,4 +1,4 @@
-"""The gateway's manners over plain HTTP: bad requests, odd headers, kept connections, replays, explanations."""
+"""The gateway's manners over plain HTTP: bad requests, odd headers, kept connections, explanations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import answers
 import pytest
 from conformance import Conformance
-from fakes import Gate, Reply, error_reply, eventually, json_reply, stream_reply
+from fakes import error_reply, json_reply
 from running import ADMIN_TOKEN, APP_KEY, RunningGateway
 from scenes import Scene
-from talk import CHAT, HELLO, Answer, Talk, admin, chat, entries, entries_at, key_with
+from talk import CHAT, HELLO, Answer, Talk, admin, chat, entries, key_with
 
 
 def post(gateway: RunningGateway, body: Any, **headers: str) -> Answer:
@@ -248,58 +248,6 @@ def test_tags_reach_the_books(gateway: RunningGateway, scene: Scene) -> None:
     assert entry["tags"] == {"team": "search", "env": "prod"}
 
 
-def test_a_repeat_under_an_idempotency_key(gateway: RunningGateway, scene: Scene) -> None:
-    """The same request twice is served and charged once; the repeat says that it is one."""
-    key = {"idempotency-key": f"order-{scene.tier}"}
-    first = chat(gateway, scene.tier, headers=key)
-    again = chat(gateway, scene.tier, headers=key)
-    assert (again.status, again.raw) == (200, first.raw)
-    assert again.headers["x-gateway-idempotent-replay"] == "true"
-    assert "x-gateway-idempotent-replay" not in first.headers
-    assert len(scene.requests) == 1
-    entries_at(gateway, scene.first_deployment, 1)
-
-
-def test_an_idempotency_key_for_another_request(gateway: RunningGateway, scene: Scene) -> None:
-    """The key with another body is refused."""
-    key = {"idempotency-key": f"order-{scene.tier}"}
-    chat(gateway, scene.tier, headers=key)
-    answer = chat(gateway, scene.tier, headers=key, seed=1)
-    assert (answer.status, answer.error["code"]) == (422, "idempotency_key_reused")
-
-
-def test_an_idempotency_key_in_flight(gateway: RunningGateway, scene: Scene) -> None:
-    """While the first is being served the second is told to wait."""
-    gate = Gate()
-    scene.script(lambda seen: stream_reply(answers.chunks("One two"), gap=gate))
-    key = {"idempotency-key": f"order-{scene.tier}"}
-    body = {"model": scene.tier, "messages": HELLO, "stream": True}
-    with Talk(gateway) as talk:
-        talk.send(CHAT, body, headers=key)
-        response = talk.connection.getresponse()
-        assert response.readline().startswith(b"data: ")
-        answer = post(gateway, body, idempotency_key=key["idempotency-key"])
-        gate.open()
-        assert response.read().endswith(b"data: [DONE]\n\n")
-    assert (answer.status, answer.error["code"]) == (409, "idempotency_in_flight")
-
-
-def test_an_answer_is_kept_for_a_caller_who_left(gateway: RunningGateway, scene: Scene) -> None:
-    """Whoever goes before the answer has come, and whose tier reads it to its end, finds it when asking again."""
-    gate = Gate()
-    body = json.dumps(answers.completion("Late.")).encode()
-    reply = Reply(200, {"content-type": "application/json"}, [gate, body])
-    scene.fake.script("drained", reply)
-    key = {"idempotency-key": f"order-{scene.tier}"}
-    with Talk(gateway) as talk:
-        talk.send(CHAT, {"model": "drain", "messages": HELLO}, headers=key)
-        eventually(lambda: scene.fake.seen("drained"))
-    gate.open()
-    again = eventually(lambda: replay if (replay := chat(gateway, "drain", headers=key)).status == 200 else None)
-    assert again.headers["x-gateway-idempotent-replay"] == "true"
-    assert again.body["choices"][0]["message"]["content"] == "Late."
-
-
 def test_a_deprecated_model(gateway: RunningGateway) -> None:
     """Its replacement answers, and headers tell of what, since when and until when."""
     answer = chat(gateway, "elder-model")
@@ -309,14 +257,6 @@ def test_a_deprecated_model(gateway: RunningGateway) -> None:
     assert answer.headers["deprecation"] == "@1788220800"
     assert answer.headers["sunset"] == "Sun, 31 Jan 2027 00:00:00 GMT"
     assert "deprecation" not in chat(gateway, "claude-model").headers
-
-
-def test_a_failure_is_not_kept_for_a_repeat(gateway: RunningGateway, scene: Scene) -> None:
-    """After an error the same key may try again."""
-    scene.script(error_reply(400, "bad"))
-    key = {"idempotency-key": f"order-{scene.tier}"}
-    assert chat(gateway, scene.tier, headers=key).status == 400
-    assert chat(gateway, scene.tier, headers=key).status == 200
 
 
 def test_the_same_plan_live_and_explained(gateway: RunningGateway, scene: Scene) -> None:
