@@ -32,6 +32,7 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     tiers |= {
         "drain": ["drained", "undrained"],
         "old": ["elder"],
+        "mixed": ["claude2", "gemini2", "plain"],
         "picky": ["picky", "open"],
         "pickiest": [f"picky{n}" for n in range(20)],
         "dead": ["nobody", "somebody"],
@@ -48,8 +49,14 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
         providers={
             **{f"c{n}": hurry for n in range(IMPATIENT)},
             "nobody": {"base_url": f"http://127.0.0.1:{free_port()}/v1"},
-            "claude": {"adapter": "anthropic", "api_key": "env:UPSTREAM_KEY"},
-            "gemini": {"adapter": "gemini", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/gemini/v1beta"},
+            **{
+                name: {"adapter": "anthropic", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/{name}/v1"}
+                for name in ("claude", "claude2")
+            },
+            **{
+                name: {"adapter": "gemini", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/{name}/v1beta"}
+                for name in ("gemini", "gemini2")
+            },
             **{name: {"adapter": "sandbox", "base_url": None, "allow_private": None} for name in sandboxes},
         },
         models={

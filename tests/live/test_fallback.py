@@ -8,7 +8,7 @@ from typing import Any
 import answers
 import pytest
 from conformance import Conformance
-from fakes import NEVER, End, Gate, Reply, Script, error_reply, eventually, json_reply, stream_reply
+from fakes import NEVER, End, FakeProvider, Gate, Reply, Script, error_reply, eventually, json_reply, stream_reply
 from running import RunningGateway
 from scenes import Scene
 from talk import CHAT, HELLO, Talk, chat, entries, entries_at, events_of
@@ -49,6 +49,32 @@ def test_the_next_candidate_answers(gateway: RunningGateway, scene: Scene, failu
     assert answer.headers["x-gateway-deployment"] == scene.second_deployment
     assert answer.headers["x-gateway-attempts"] == "2"
     assert len(scene.requests) == len(scene.second_requests) == 1
+
+
+CLAUDE_OVERLOADED = json_reply({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529)
+GEMINI_BROKEN = json_reply({"error": {"code": 500, "message": "Internal error", "status": "INTERNAL"}}, 500)
+
+
+@pytest.mark.parametrize("stream", STREAM)
+def test_fallback_crosses_apis(
+    gateway: RunningGateway, fake: FakeProvider, stream: bool, conforms: Conformance
+) -> None:
+    """One question is put to Anthropic's API, then Google's, then OpenAI's; the caller sees OpenAI's answer."""
+    fake.script("claude2", CLAUDE_OVERLOADED)
+    fake.script("gemini2", GEMINI_BROKEN)
+    messages = [{"role": "system", "content": "Be brief."}, *HELLO]
+    answer = chat(gateway, "mixed", stream=stream, messages=messages)
+    assert answer.headers["x-gateway-deployment"] == "plain/plain-model"
+    assert answer.headers["x-gateway-attempts"] == "3"
+    sent = [fake.seen(name)[-1].body for name in ("claude2", "gemini2", "plain")]
+    assert "Be brief." in str(sent[0]["system"])
+    assert sent[1]["systemInstruction"]["parts"][0]["text"] == "Be brief."
+    assert sent[2]["messages"] == messages
+    if stream:
+        assert answer.text == "Hello from plain."
+        conforms.stream(answer.raw)
+    else:
+        conforms.chat(answer.body)
 
 
 @pytest.mark.parametrize("stream", STREAM)
