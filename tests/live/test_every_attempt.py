@@ -1,0 +1,84 @@
+"""Whatever happens to a request, each attempt that a provider saw is in the books exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import random
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import answers
+import pytest
+from fakes import End, Reply, Seen, error_reply, eventually, json_reply, stream_reply
+from running import RunningGateway
+from scenes import Scene
+from talk import CHAT, HELLO, Talk, admin, entries_at
+
+REQUESTS, AT_ONCE = 200, 8
+COMPLETE_NANO = 9 * 1_000 + 3 * 2_000
+"""What a good answer of the fake provider costs."""
+
+
+def fate(seen: Seen, chance: random.Random) -> Reply:
+    """What becomes of one attempt."""
+    streams = bool(seen.body.get("stream"))
+    good = stream_reply(answers.chunks("One two three"), gap=0.002) if streams else json_reply(answers.completion())
+    return chance.choices(
+        [
+            good,
+            error_reply(500),
+            error_reply(503),
+            error_reply(429, "rate_limit_exceeded", retry_after="0"),
+            error_reply(400, "bad"),
+            good.cut_at(chance.randrange(1, 900)),
+            good.cut_at(chance.randrange(1, 900), End.CLOSE),
+            Reply(steps=[0.3, End.RESET]),
+        ],
+        weights=[60, 5, 5, 5, 5, 10, 5, 5],
+    )[0]
+
+
+def ask(gateway: RunningGateway, tier: str, chance: random.Random) -> None:
+    """One caller: most wait for the end, some go early, some at once."""
+    patience = chance.choice([None, None, None, 0.0, 0.005, 0.1])
+    with Talk(gateway) as talk, contextlib.suppress(OSError, http.client.HTTPException):
+        talk.send(CHAT, {"model": tier, "messages": HELLO, "stream": chance.random() < 0.6})
+        if patience is None:
+            talk.receive()
+        else:
+            talk.connection.sock.settimeout(max(patience, 0.001))
+            talk.connection.getresponse().read(200)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_attempt_is_booked_once(gateway: RunningGateway, scene: Scene, seed: int) -> None:
+    """The attempt ids that the providers saw are those of the entries; the report is the sum of the entries."""
+    fates = random.Random(seed)
+    for name in (scene.first, scene.second):
+        scene.fake.script(name, *[lambda seen: fate(seen, fates)] * REQUESTS * 3)
+    callers = [random.Random(seed * 1_000 + number) for number in range(REQUESTS)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda chance: ask(gateway, scene.tier, chance), callers))
+    assert eventually(lambda: all(request.over for request in scene.requests + scene.second_requests))
+
+    booked: dict[str, dict[str, Any]] = {}
+    for deployment, requests in (
+        (scene.first_deployment, scene.requests),
+        (scene.second_deployment, scene.second_requests),
+    ):
+        seen = [request.headers["x-client-request-id"] for request in requests]
+        assert len(seen) == len(set(seen))
+        rows = {row["attempt_id"]: row for row in entries_at(gateway, deployment, len(seen))}
+        assert set(rows) == set(seen)
+        booked |= rows
+    told = [row for row in booked.values() if row["settlement"] == "complete"]
+    assert told
+    assert {row["cost_nano_usd"] for row in told} == {COMPLETE_NANO}
+    assert all(row["cost_nano_usd"] == 0 for row in booked.values() if row["settlement"] == "void")
+
+    report = admin(gateway, "/report?by=tier").body["rows"]
+    (row,) = [row for row in report if row["tier"] == scene.tier]
+    total = sum(entry["cost_nano_usd"] for entry in booked.values())
+    assert Decimal(row["cost_usd"]) == Decimal(total).scaleb(-9)
