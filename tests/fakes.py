@@ -110,6 +110,8 @@ class Seen:
     path: str
     headers: dict[str, str]
     raw: bytes
+    connection: int
+    """The other side's port: the same for requests on one connection."""
     sent_bytes: int = 0
     """Bytes of the reply's body that were written."""
     left: bool = False
@@ -190,7 +192,7 @@ class FakeProvider:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         begun = b""
         while True:
-            request = await _read_request(reader, begun)
+            request = await _read_request(reader, begun, writer.get_extra_info("peername")[1])
             self.requests.append(request)
             scripts = self._scripts[request.provider]
             script = scripts.popleft() if scripts else good_reply
@@ -211,13 +213,13 @@ class FakeProvider:
             begun = b"" if departure.cancelled() else departure.result()
 
 
-async def _read_request(reader: asyncio.StreamReader, begun: bytes) -> Seen:
+async def _read_request(reader: asyncio.StreamReader, begun: bytes, connection: int) -> Seen:
     head = begun + await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     method, path, _ = first.split(" ")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     raw = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Seen(path.split("/")[1], method, path, headers, raw)
+    return Seen(path.split("/")[1], method, path, headers, raw, connection)
 
 
 async def _send(reply: Reply, request: Seen, writer: asyncio.StreamWriter, departure: asyncio.Task[bytes]) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from fakes import End, Reply, Seen, error_reply, eventually, json_reply, stream_reply
 from running import RunningGateway
 from scenes import Scene
-from talk import CHAT, HELLO, Talk, admin, entries_at
+from talk import CHAT, HELLO, Talk, admin, entries_at, key_with
 
 REQUESTS, AT_ONCE = 200, 8
 COMPLETE_NANO = 9 * 1_000 + 3 * 2_000
@@ -40,10 +40,10 @@ def fate(seen: Seen, chance: random.Random) -> Reply:
     )[0]
 
 
-def ask(gateway: RunningGateway, tier: str, chance: random.Random) -> None:
+def ask(gateway: RunningGateway, key: str, tier: str, chance: random.Random) -> None:
     """One caller: most wait for the end, some go early, some at once."""
     patience = chance.choice([None, None, None, 0.0, 0.005, 0.1])
-    with Talk(gateway) as talk, contextlib.suppress(OSError, http.client.HTTPException):
+    with Talk(gateway, key) as talk, contextlib.suppress(OSError, http.client.HTTPException):
         talk.send(CHAT, {"model": tier, "messages": HELLO, "stream": chance.random() < 0.6})
         if patience is None:
             talk.receive()
@@ -52,15 +52,18 @@ def ask(gateway: RunningGateway, tier: str, chance: random.Random) -> None:
             talk.connection.getresponse().read(200)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_every_attempt_is_booked_once(gateway: RunningGateway, scene: Scene, seed: int) -> None:
-    """The attempt ids that the providers saw are those of the entries; the report is the sum of the entries."""
+@pytest.mark.parametrize("budget_usd", [None, 5])
+def test_every_attempt_is_booked_once(gateway: RunningGateway, scene: Scene, budget_usd: int | None) -> None:
+    """The attempt ids that the providers saw are those of the entries; reports and budgets are their sum."""
+    seed = budget_usd or 1
     fates = random.Random(seed)
+    limits = {} if budget_usd is None else {"budget": {"usd": str(budget_usd), "per": "total", "hard": True}}
+    key = key_with(gateway, **limits)
     for name in (scene.first, scene.second):
         scene.fake.script(name, *[lambda seen: fate(seen, fates)] * REQUESTS * 3)
     callers = [random.Random(seed * 1_000 + number) for number in range(REQUESTS)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda chance: ask(gateway, scene.tier, chance), callers))
+        list(pool.map(lambda chance: ask(gateway, key, scene.tier, chance), callers))
     assert eventually(lambda: all(request.over for request in scene.requests + scene.second_requests))
 
     booked: dict[str, dict[str, Any]] = {}
@@ -82,3 +85,10 @@ def test_every_attempt_is_booked_once(gateway: RunningGateway, scene: Scene, see
     (row,) = [row for row in report if row["tier"] == scene.tier]
     total = sum(entry["cost_nano_usd"] for entry in booked.values())
     assert Decimal(row["cost_usd"]) == Decimal(total).scaleb(-9)
+    if budget_usd is not None:
+        scene.fake.script("open", json_reply(answers.completion()))
+        with Talk(gateway, key) as talk:
+            answer = talk.ask(CHAT, {"model": "open-model", "messages": HELLO, "max_tokens": 1})
+        left = Decimal(answer.headers["x-gateway-budget"].rpartition("left_usd=")[2])
+        held = Decimal(budget_usd) - Decimal(total).scaleb(-9) - left
+        assert 0 < held < Decimal("0.001")  # the last request's own, which has just begun

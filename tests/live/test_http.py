@@ -191,8 +191,8 @@ def test_a_connection_is_kept(gateway: RunningGateway, scene: Scene) -> None:
         assert talk.connection.sock.getsockname() == local
 
 
-def test_the_upstream_connection_is_kept(gateway: RunningGateway, scene: Scene) -> None:
-    """The provider is sent what it must know and nothing of the caller's credentials or cookies."""
+def test_what_a_provider_is_told(gateway: RunningGateway, scene: Scene) -> None:
+    """What it must know, and nothing of the caller's credentials, cookies or address."""
     answer = chat(gateway, scene.tier, headers={"cookie": "a=b", "x-forwarded-for": "1.2.3.4", "x-custom": "1"})
     assert answer.status == 200
     (seen,) = scene.requests
@@ -200,6 +200,13 @@ def test_the_upstream_connection_is_kept(gateway: RunningGateway, scene: Scene) 
     assert APP_KEY not in json.dumps(seen.headers)
     assert not {"cookie", "x-forwarded-for", "x-custom", "authorization"} & set(seen.headers)
     assert seen.headers["content-type"] == "application/json"
+
+
+def test_upstream_connections_are_kept(gateway: RunningGateway, scene: Scene) -> None:
+    """Requests one after the other, streamed and not, share a connection to the provider."""
+    for stream in (False, True, False, True):
+        assert chat(gateway, scene.tier, stream=stream).status == 200
+    assert len({seen.connection for seen in scene.requests}) == 1
 
 
 def test_a_providers_credential_stands_in_its_own_place(gateway: RunningGateway) -> None:
@@ -288,8 +295,8 @@ def test_the_providers_limits_are_passed_on(gateway: RunningGateway, scene: Scen
     assert chat(gateway, scene.tier).headers["x-ratelimit-remaining-requests"] == "777"
 
 
-def test_cost_in_the_usage_chunk(gateway: RunningGateway, scene: Scene, conforms: Conformance) -> None:
-    """The raw stream of a caller who asked for usage is well formed to its last byte."""
+def test_a_raw_stream_is_well_formed(gateway: RunningGateway, scene: Scene, conforms: Conformance) -> None:
+    """To its last byte, with the usage that was asked for."""
     options = {"stream_options": {"include_usage": True}}
     answer = chat(gateway, scene.tier, stream=True, **options)
     assert answer.events[-1] == "[DONE]"
