@@ -64,8 +64,8 @@ def limited_key() -> str:
     """A key with a hard budget, requests and tokens per minute that the benchmark never reaches."""
     body = {
         "name": "benchmark",
-        "budgets": [{"usd": "1000000", "per": "day", "hard": True}],
-        "rpm": 100_000_000,
+        "budget": {"usd": "1000000", "per": "day", "hard": True},
+        "rpm": 10_000_000,
         "tpm": 1_000_000_000,
     }
     request = urllib.request.Request(
