@@ -8,7 +8,7 @@ from typing import Any
 import answers
 import pytest
 from conformance import Conformance
-from fakes import error_reply, json_reply
+from fakes import error_reply, eventually, json_reply
 from running import ADMIN_TOKEN, APP_KEY, RunningGateway
 from scenes import Scene
 from talk import CHAT, HELLO, Answer, Talk, admin, chat, entries, key_with
@@ -311,3 +311,19 @@ def test_a_log_line_holds_no_secrets(gateway: RunningGateway, scene: Scene) -> N
     log = gateway.log.read_text()
     for secret in ("the-prompt-is-secret", "the-answer-is-secret", APP_KEY, ADMIN_TOKEN, "upstream-key"):
         assert secret not in log
+
+
+def test_one_log_line_a_request(gateway: RunningGateway, scene: Scene) -> None:
+    """It is JSON and tells who asked, who answered, after which attempts, and what it cost."""
+    scene.script(error_reply(429, "rate_limit_exceeded"))
+    answer = chat(gateway, scene.tier, stream=True)
+
+    def lines() -> list[Any]:
+        return [json.loads(line) for line in gateway.log.read_text().splitlines() if answer.request_id in line]
+
+    (line,) = eventually(lines)
+    assert (line["status"], line["stream"], line["tier"]) == (200, True, scene.tier)
+    assert line["deployment"] == scene.second_deployment
+    attempts = [(attempt["deployment"], attempt["settlement"]) for attempt in line["attempts"]]
+    assert attempts == [(scene.first_deployment, "void"), (scene.second_deployment, "complete")]
+    assert line["attempts"][1]["cost_nano_usd"] == 15_000

@@ -99,6 +99,20 @@ def test_a_delayed_drain_still_serves(fake: FakeProvider, catalog: Path, tmp_pat
     assert gateway.process.wait(30) == 0
 
 
+def test_more_than_it_can_take(fake: FakeProvider, catalog: Path, tmp_path: Path) -> None:
+    """Beyond its limit the gateway sheds at once, says when to come back, and serves again when there is room."""
+    gate = Gate()
+    fake.script("one", held(gate))
+    with running_gateway(tmp_path / "gateway", catalog=catalog, env={"TIERGATE_MAX_INFLIGHT": "1"}) as gateway:
+        with streaming(gateway) as response:
+            shed = chat(gateway, "fast")
+            assert (shed.status, shed.error["code"], shed.headers["retry-after"]) == (503, "overloaded", "1")
+            gate.open()
+            response.read()
+        assert eventually(lambda: chat(gateway, "fast").status == 200)
+    assert len(fake.seen("one")) == 2
+
+
 def test_a_crash_keeps_the_books(fake: FakeProvider, catalog: Path, tmp_path: Path) -> None:
     """What was answered before a kill is there after the next start, once; what was under way is booked as well."""
     fake.script(
