@@ -12,9 +12,10 @@ from typing import Any
 
 from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.exchange import tag
+from gateway.ledger.journal import entries
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
-from gateway.ledger.reports import entries, report
+from gateway.ledger.reports import report
 from gateway.types import Price, Rates, Usage
 
 PRICE = Price("p1", 0.0, Rates(input=1_000_000, output=5_000_000))

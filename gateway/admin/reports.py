@@ -13,8 +13,9 @@ from gateway.admin.bodies import Nothing, Time
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.admin.spreadsheet import csv_of
 from gateway.errors import bad_request
+from gateway.ledger.journal import entries, entries_of
 from gateway.ledger.records import DIMENSIONS, METRICS
-from gateway.ledger.reports import PERIODS, Row, entries, entries_of, report
+from gateway.ledger.reports import PERIODS, Row, report
 
 _LONGEST = timedelta(days=400)
 _BATCH = 256

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import keys, reports, system
+from gateway.admin import keys, reconcile, reports, system
 from gateway.admin.bodies import KeyChange, KeyList, KeyView, MintedKey, NewKey, Nothing, Rotation
 from gateway.admin.guard import Guarded
 from gateway.admin.openapi import describe
@@ -62,6 +62,23 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         reports.list_entries,
         query=reports.EntriesQuery,
     ),
+    operation(
+        "POST",
+        f"{ROOT}/reconcile/import",
+        Permission.CORRECT_BOOKS,
+        "Correct the ledger to rows of a provider's bill; tells every difference.",
+        reconcile.import_rows,
+        body=reconcile.Bill,
+    ),
+    operation(
+        "POST",
+        f"{ROOT}/reconcile/close",
+        Permission.CORRECT_BOOKS,
+        "After the whole bill of a period: what is still an estimate there was not billed.",
+        reconcile.close,
+        body=reconcile.BilledPeriod,
+    ),
+    operation("GET", f"{ROOT}/reconcile", Permission.READ_REPORTS, "The latest imports of bills.", reconcile.status),
     operation("GET", f"{ROOT}/health", Permission.READ_HEALTH, "Deployments, catalog, ledger lag.", system.health),
     operation(
         "POST",

@@ -30,6 +30,8 @@ class Permission(StrEnum):
     """Make, change and rotate keys."""
     READ_REPORTS = "read_reports"
     """See cost and usage: reports and single ledger entries."""
+    CORRECT_BOOKS = "correct_books"
+    """Correct the ledger to a bill or to prices; every correction is an entry of its own."""
     READ_HEALTH = "read_health"
     """See deployments, breakers, catalog version, ledger lag."""
     OPERATE = "operate"
@@ -51,7 +53,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
             Permission.READ_DESCRIPTION,
         }
     ),
-    Role.FINANCE: frozenset({Permission.READ_REPORTS, Permission.READ_DESCRIPTION}),
+    Role.FINANCE: frozenset({Permission.READ_REPORTS, Permission.CORRECT_BOOKS, Permission.READ_DESCRIPTION}),
     Role.ADMIN: frozenset(Permission),
 }
 

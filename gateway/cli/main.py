@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import audit, catalog, keys, ledger, models
+from gateway.cli import audit, catalog, keys, ledger, models, reconcile
 from gateway.cli.explain import explain
 from gateway.cli.report import report
 from gateway.cli.serve import serve
@@ -23,6 +23,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(reconcile.app, name="reconcile")
 app.add_typer(audit.app, name="audit")
 
 

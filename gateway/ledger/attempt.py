@@ -57,6 +57,7 @@ class Attempt:
         "provider",
         "request_id",
         "retry",
+        "sdk_retry",
         "segment",
         "sequence",
         "state",
@@ -91,10 +92,12 @@ class Attempt:
         output_tokens: int | None = None,
         output_limit_tokens: int | None = None,
         choices: int = 1,
+        sdk_retry: int = 0,
     ) -> None:
         """`request_id` comes from `new_request_id`; `at` is the attempt's start in epoch seconds.
 
         `output_tokens` is the caller's own cap per choice, `output_limit_tokens` the model's; holds assume the smaller.
+        `sdk_retry` is how often the caller's SDK says that it has tried before.
 
         Raises:
             ValueError: the request id is of another form, or `retry` is above 15.
@@ -123,6 +126,7 @@ class Attempt:
         self.output_tokens = output_tokens
         self.output_limit_tokens = output_limit_tokens
         self.choices = choices
+        self.sdk_retry = sdk_retry
         # the ledger's own
         self.state: State = "new"
         self.limits: Limits | None = None
@@ -161,6 +165,7 @@ class Attempt:
                 self.input_tokens,
                 self.hold_nano,
                 self.windows,
+                self.sdk_retry,
             )
         )
         return self.envelope

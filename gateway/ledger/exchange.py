@@ -55,14 +55,13 @@ class Exchange:
     def __init__(self, store: Store, owner: str) -> None:
         self._store = store
         self._owner = owner
-        body = "".join(_source(name) for name in ("common", "finish", "reserve", "exchange"))
-        self._normal = _Script(body)
+        self._normal = Script(source_of("common", "finish", "reserve", "exchange"))
         self._when_full = self._normal
-        self._sweep = _Script(_source("sweep"))
+        self._sweep = Script(source_of("sweep"))
 
     def allow_when_full(self) -> None:
         """Lets endings through while the store is out of memory; servers from version 7 on can."""
-        self._when_full = _Script("#!lua flags=allow-oom\n" + self._normal.source)
+        self._when_full = Script("#!lua flags=allow-oom\n" + self._normal.source)
 
     async def run(
         self,
@@ -79,7 +78,7 @@ class Exchange:
         """
         payload = _encode((self._owner, at * 1000, finishes, reservations, renewals))
         script = self._normal if reservations else self._when_full
-        return _decode_reply(await self._call(script, tag(tenant), payload))
+        return _decode_reply(await script.run(self._store, tag(tenant), payload))
 
     async def expired(self, tenant: str, grace_s: float) -> Expired:
         """Attempts whose lease ran out more than `grace_s` ago.
@@ -87,14 +86,27 @@ class Exchange:
         Raises:
             StoreDown: the store does not answer.
         """
-        return _decode_expired(await self._call(self._sweep, tag(tenant), self._owner, int(grace_s * 1000)))
+        return _decode_expired(await self._sweep.run(self._store, tag(tenant), self._owner, int(grace_s * 1000)))
 
-    async def _call(self, script: _Script, key: str, *args: str | bytes | int) -> bytes:
+
+class Script:
+    """A script as the store is given it: by name once it knows it, else as text."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, store: Store, key: str, *args: str | bytes | int) -> bytes:
+        """What it answers, in MessagePack.
+
+        Raises:
+            StoreDown: perhaps applied.
+        """
         try:
             try:
-                answer = await self._store.execute_command("EVALSHA", script.sha, 1, key, *args)
+                answer = await store.execute_command("EVALSHA", self.sha, 1, key, *args)
             except NoScriptError:
-                answer = await self._store.execute_command("EVAL", script.source, 1, key, *args)
+                answer = await store.execute_command("EVAL", self.source, 1, key, *args)
         except OutOfMemoryError as error:
             raise StoreDown("out of memory") from error
         except (RedisError, OSError, TimeoutError) as error:
@@ -104,10 +116,9 @@ class Exchange:
         return answer
 
 
-class _Script:
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+def source_of(*names: str) -> str:
+    """The text of a script made of these parts."""
+    return "".join(_source(name) for name in names)
 
 
 def tag(tenant: str) -> str:

@@ -194,6 +194,7 @@ class Ledger:
         ttft_ms: int | None,
         service_tier: str | None = None,
         status: int = 200,
+        upstream_id: str | None = None,
     ) -> int:
         """Books how the attempt ended; gives its cost in nano-USD. A second call changes nothing and gives 0.
 
@@ -225,6 +226,7 @@ class Ledger:
             service_tier,
             status,
             price is None,
+            upstream_id,
         )
         self._end(attempt, outcome, cost, numbers, encode(ending), price is None)
         return cost

@@ -16,8 +16,8 @@ Outcome = Literal["P", "E", "V", "X"]
 """Posted as the provider told it, estimated, void (provably not billed), or the tombstone of what was never sent."""
 
 USAGE_FIELDS = tuple(Usage.__struct_fields__)
-METRICS = ("attempts", *USAGE_FIELDS, "cost_nano", "estimated", "void", "unpriced")
-"""What a roll-up cell sums up, in the order of its numbers."""
+METRICS = ("attempts", *USAGE_FIELDS, "cost_nano", "estimated", "void", "unpriced", "sdk_retries", "rerated_nano")
+"""What a roll-up cell sums up, in the order of its numbers. Only ever added to, at the end: older cells are shorter."""
 DIMENSIONS = ("key", "tier", "model", "provider", "deployment", "price_id", "team")
 """What a roll-up cell is named by, in the order of its name."""
 SEPARATOR = "\x1f"
@@ -50,6 +50,8 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     input_tokens: int
     hold_nano: int
     windows: tuple[Window, ...]
+    sdk_retry: int = 0
+    """How often the caller's SDK says that it has tried this request before."""
 
 
 class Ending(msgspec.Struct, array_like=True, frozen=True):
@@ -66,6 +68,16 @@ class Ending(msgspec.Struct, array_like=True, frozen=True):
     service_tier: str | None
     status: int | None
     unpriced: bool
+    upstream_id: str | None = None
+    """The provider's own name of the request, from its answer's head."""
+    reason: str = ""
+    """Why a correction was booked; empty for what the attempt itself told."""
+
+
+def numbers_of(envelope: Envelope, ending: Ending) -> tuple[int, ...]:
+    """What an attempt's first entry adds to the sums, in the order of `METRICS`."""
+    guessed = ending.outcome == "E" or ending.usage_source in ("estimated", "held")
+    return _numbers(envelope, ending.usage, ending.cost_nano, guessed, ending.outcome == "V", ending.unpriced)
 
 
 def entry(envelope: Envelope, ending: Ending) -> dict[str, Any]:
@@ -95,6 +107,9 @@ def entry(envelope: Envelope, ending: Ending) -> dict[str, Any]:
         "retry": envelope.retry,
         "status": ending.status,
         "unpriced": ending.unpriced,
+        "sdk_retry": envelope.sdk_retry,
+        "upstream_request_id": ending.upstream_id,
+        "reason": ending.reason,
     }
 
 
@@ -145,9 +160,7 @@ def booking(
 ) -> Booking:
     """How an attempt ended, as the store books it; `text` is the journal line."""
     aid = attempt.aid
-    hour, day = _periods(int(attempt.at) // 3600)
-    names = (attempt.key, attempt.tier or "", attempt.model, attempt.provider, attempt.deployment, attempt.price_id)
-    dimension = SEPARATOR.join((*names, attempt.team))
+    hour, day, dimension, tagged = cells(attempt)
     return (
         aid,
         aid_hour(aid),
@@ -157,12 +170,27 @@ def booking(
         hour,
         day,
         dimension,
-        (1, *usage, nano, int(estimated or outcome == "E"), int(outcome == "V"), int(unpriced)),
-        [f"{_plain(name)}{SEPARATOR}{_plain(value)}{SEPARATOR}{dimension}" for name, value in attempt.tags],
+        _numbers(attempt, usage, nano, estimated or outcome == "E", outcome == "V", unpriced),
+        tagged,
         [(w.counter, w.limit_nano, w.forget_at) for w in attempt.windows],
         corrections,
         text,
     )
+
+
+def _numbers(
+    attempt: Attempt | Envelope, usage: tuple[int, ...], nano: int, guessed: bool, void: bool, unpriced: bool
+) -> tuple[int, ...]:
+    return 1, *usage, nano, int(guessed), int(void), int(unpriced), int(attempt.sdk_retry > 0), 0
+
+
+def cells(attempt: Attempt | Envelope) -> tuple[str, str, str, list[str]]:
+    """Where an attempt is summed up: hour, day, the name of its cell, and of those of its tags."""
+    hour, day = _periods(int(attempt.at) // 3600)
+    names = (attempt.key, attempt.tier or "", attempt.model, attempt.provider, attempt.deployment, attempt.price_id)
+    dimension = SEPARATOR.join((*names, attempt.team))
+    tagged = [f"{_plain(name)}{SEPARATOR}{_plain(value)}{SEPARATOR}{dimension}" for name, value in attempt.tags]
+    return hour, day, dimension, tagged
 
 
 def tombstone(aid: str) -> Booking:

@@ -1,38 +1,23 @@
-"""What was spent, from roll-ups alone, and single entries from the journal. The sum of one is the sum of the other."""
+"""What was spent, from roll-ups alone. The sum of a period is the sum of its entries in the journal."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
-from gateway.ledger.attempt import MAX_RETRY
 from gateway.ledger.exchange import tag
-from gateway.ledger.records import (
-    DIMENSIONS,
-    METRICS,
-    SEPARATOR,
-    USAGE_FIELDS,
-    Ending,
-    Envelope,
-    aid_hour,
-    decode_line,
-    entry,
-)
+from gateway.ledger.records import DIMENSIONS, METRICS, SEPARATOR
 from gateway.ledger.refusal import usd
 from gateway.storage.client import Store
 
 HOUR_S, DAY_S = 3600, 86_400
 HOURS_KEPT_S = 14 * DAY_S
-LATEST_S = 50 * HOUR_S
-"""How long after its start an attempt may still be booked or corrected."""
 PERIODS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 NO_TAG = "(none)"
 
-_PAGE = 200
 _decode_cell = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 _COST = METRICS.index("cost_nano")
 
@@ -87,41 +72,6 @@ async def report(
     return [Row(names, tuple(numbers)) for names, numbers in sorted(sums.items()) if any(numbers)]
 
 
-async def entries(store: Store, tenant: str, from_at: float, to_at: float) -> AsyncIterator[dict[str, Any]]:
-    """The journal's entries of attempts that started in `from_at` <= at < `to_at`, in the order they were booked.
-
-    A correction is an entry of its own (`kind: adjustment`) whose usage and cost are what it adds.
-
-    Raises:
-        redis.exceptions.RedisError: the store does not answer.
-    """
-    async for found in _scan(store, tenant, from_at, to_at + LATEST_S):
-        if from_at <= found["at"] < to_at:
-            yield found
-
-
-async def entries_of(store: Store, tenant: str, request_id: str) -> list[dict[str, Any]]:
-    """The entries of one request, corrections included; empty where there are none.
-
-    Raises:
-        redis.exceptions.RedisError: the store does not answer.
-    """
-    if len(request_id) != 36 or not request_id.startswith("req_"):
-        return []
-    try:
-        started_at = int(request_id[4:16], 16) / 1000
-    except ValueError:
-        return []
-    aids = [f"{request_id[4:35]}{n:x}" for n in range(MAX_RETRY + 1)]
-    markers = await store.execute_command("HMGET", f"{tag(tenant)}d:{aid_hour(aids[0])}", *aids)
-    if any(markers):
-        ids = {i for m in markers if m for i in m.decode().split(":", 2)[2].split(",") if i}
-        found = [e for i in sorted(ids, key=_stream_order) async for e in _read(store, tenant, i, i)]
-    else:  # the markers are forgotten after two days: look through the journal of that time
-        found = [e async for e in _scan(store, tenant, started_at, started_at + LATEST_S)]
-    return [e for e in found if e["request_id"] == request_id]
-
-
 def _check(by: Sequence[str]) -> None:
     known = (*PERIODS, *DIMENSIONS)
     for name in by:
@@ -154,7 +104,13 @@ def _periods(
 
 async def _cells(store: Store, key: str) -> dict[str, tuple[int, ...]]:
     found = await store.execute_command("HGETALL", key)
-    return {dim.decode(): _decode_cell(numbers) for dim, numbers in found.items()}
+    return {dim.decode(): _cell(numbers) for dim, numbers in found.items()}
+
+
+def _cell(packed: bytes) -> tuple[int, ...]:
+    """Its numbers; those that it is too old to have are 0."""
+    numbers = _decode_cell(packed)
+    return numbers if len(numbers) == len(METRICS) else numbers + (0,) * (len(METRICS) - len(numbers))
 
 
 def _add(
@@ -176,43 +132,3 @@ def _add(
         else:
             for i, n in enumerate(numbers):
                 total[i] += n
-
-
-async def _scan(store: Store, tenant: str, from_at: float, to_at: float) -> AsyncIterator[dict[str, Any]]:
-    after = f"{max(0, int((from_at - 300) * 1000))}-0"  # clocks may differ by five minutes
-    until = f"{int((to_at + 300) * 1000)}"
-    async for found in _read(store, tenant, after, until):
-        yield found
-
-
-async def _read(store: Store, tenant: str, after: str, until: str) -> AsyncIterator[dict[str, Any]]:
-    while True:
-        records = await store.execute_command("XRANGE", tag(tenant) + "out", after, until, "COUNT", _PAGE)
-        for _, fields in records:
-            for text in fields[b"e"].split(b"\n"):
-                yield _parse(text)
-        if len(records) < _PAGE:
-            return
-        milliseconds, number = records[-1][0].split(b"-")
-        after = f"{milliseconds.decode()}-{int(number) + 1}"
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    """A line of the journal: `N <entry>`, or `A <differences> <entry>` for a correction."""
-    kind, _, rest = text.partition(b" ")
-    if kind == b"N":
-        return {"kind": "entry", **_entry(rest)}
-    numbers, _, rest = rest.partition(b" ")
-    added = dict(zip(METRICS, map(int, numbers.split(b",")), strict=True))
-    usage = {name: added[name] for name in USAGE_FIELDS}
-    return {"kind": "adjustment", **_entry(rest), "usage": usage, "cost_nano_usd": added["cost_nano"]}
-
-
-def _entry(text: bytes) -> dict[str, Any]:
-    halves: tuple[Envelope, Ending] = decode_line(text)
-    return entry(*halves)
-
-
-def _stream_order(stream_id: str) -> tuple[int, int]:
-    milliseconds, number = stream_id.split("-")
-    return int(milliseconds), int(number)

@@ -208,3 +208,27 @@ def _last_row(result: Result) -> list[str]:
     """The filled cells of a table's last row."""
     rows = [line for line in result.stdout.splitlines() if line.strip().startswith(("│", "┃"))]
     return [cell.strip() for cell in rows[-1].split("│") if cell.strip()]
+
+
+async def test_a_bill_is_imported_from_a_file(admin: Any, tiergate: Tiergate, tmp_path: Path) -> None:
+    """Differences as a table; exit status 1 while rows are unknown; the whole bill closes the period."""
+    async with open_ledger(admin.store, tmp_path / "ledger") as ledger:
+        ledger.begin(a := attempt())
+        cost = settle(ledger, a)
+        ledger.begin(b := attempt())
+        settle(ledger, b, usage_source="estimated", settlement="failed")
+        await flushed(ledger)
+    bill = tmp_path / "acme.csv"
+    bill.write_text(f"attempt_id,cost_usd\n{a.aid},{usd(cost + 1)}\n{'0' * 32},1\n")
+    shown = (await tiergate("reconcile", "import", str(bill), status=1)).stdout
+    assert "2 rows: 0 exact, 1 corrected, 0 changed meanwhile, 1 unknown" in shown
+    assert usd(1) in shown
+    bill.write_text(f"attempt_id,cost_usd\n{a.aid},{usd(cost + 1)}\n")
+    day = time.strftime("%Y-%m-%d", time.gmtime(a.at))
+    after = time.strftime("%Y-%m-%d", time.gmtime(a.at + 86_400))
+    whole = ["--provider", "acme", "--from", day, "--to", after, "--format", "json"]
+    done = json.loads((await tiergate("reconcile", "import", str(bill), *whole)).stdout)
+    assert (done["exact"], done["corrected"]) == (1, 1)
+    assert "acme.csv" in (await tiergate("reconcile", "status")).stdout
+    bill.write_text("attempt_id\nx\n")
+    assert "line 2: it has no cost_usd" in (await tiergate("reconcile", "import", str(bill), status=1)).stderr

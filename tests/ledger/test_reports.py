@@ -16,9 +16,10 @@ from redis.asyncio import Redis
 
 from gateway.ledger.attempt import new_request_id
 from gateway.ledger.exchange import Exchange, tag
+from gateway.ledger.journal import entries, entries_of
 from gateway.ledger.records import METRICS, SEPARATOR, booking, encode, line, usage_numbers
 from gateway.ledger.refusal import usd
-from gateway.ledger.reports import NO_TAG, entries, entries_of, report
+from gateway.ledger.reports import NO_TAG, report
 from gateway.types import Usage
 
 DAY = 86_400

@@ -1,8 +1,8 @@
--- Shared by the parts of one exchange. KEYS[1] is the tenant's tag with its colon, `{t:<tid>}:`; every key begins with it,
--- so all of them live in one slot. ARGV[1] is {owner, client's ms, finishes, reservations, renewals} in MessagePack.
+-- Shared by the scripts that book. KEYS[1] is the tenant's tag with its colon, `{t:<tid>}:`; every key begins with it,
+-- so all of them live in one slot. ARGV[1] is the load in MessagePack; the last part says what is in it.
 -- Numbers are doubles: exact up to 2^53, which is $9 million in nano-USD.
 local tag = KEYS[1]
-local owner, client_ms, finishes, reservations, renewals = unpack(cmsgpack.unpack(ARGV[1]))
+local load = cmsgpack.unpack(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

@@ -14,7 +14,7 @@ local function add_cells(kind, cells_by_period, ttl_s)
     for i, dim in ipairs(fields) do
       local sum = cells[dim]
       if found[i] then
-        for j, n in ipairs(cmsgpack.unpack(found[i])) do sum[j] = sum[j] + n end
+        for j, n in ipairs(cmsgpack.unpack(found[i])) do sum[j] = (sum[j] or 0) + n end
       else
         fresh = true
       end
@@ -126,7 +126,7 @@ local function finish(items)
       local delta, delta_nano = metrics, nano
       if verdict == 'ADJ' then
         delta, delta_nano = {}, nano - tonumber(was_nano)
-        for j, n in ipairs(metrics) do delta[j] = n - before[j] end
+        for j, n in ipairs(metrics) do delta[j] = n - (before[j] or 0) end
         local text = {}
         for j, n in ipairs(delta) do text[j] = whole(n) end
         lines[#lines + 1] = 'A ' .. table.concat(text, ',') .. ' ' .. item[13]

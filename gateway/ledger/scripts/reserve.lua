@@ -26,7 +26,7 @@ local function tightest(caps, buckets, prefix)
   return best
 end
 
-local function reserve(items)
+local function reserve(items, client_ms)
   local verdicts = {}
   if #items == 0 then return verdicts end
   local markers, held = read_markers(items), read_held(items)
