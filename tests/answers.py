@@ -34,7 +34,7 @@ def completion(
     """
     only: dict[str, Any] = {
         "index": 0,
-        "message": {"role": "assistant", "content": content, "refusal": None, "annotations": [], **(message or {})},
+        "message": {**_message(content), **(message or {})},
         "logprobs": None,
         "finish_reason": finish_reason,
         **(choice or {}),
@@ -54,8 +54,11 @@ def completion(
 
 def choice(index: int, content: str) -> dict[str, Any]:
     """One of several choices."""
-    message = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return {"index": index, "message": _message(content), "logprobs": None, "finish_reason": "stop"}
+
+
+def _message(content: str | None) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, "refusal": None, "annotations": []}
 
 
 def chunk(delta: dict[str, Any], *, finish_reason: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:

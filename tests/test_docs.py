@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 from pydantic import BaseModel
@@ -80,8 +79,8 @@ def test_every_error_is_documented_as_it_is(kind: Kind) -> None:
 # ------------------------------------------------------------------------------------------------------------ commands
 
 
-def commands(command: click.Command, path: str = "tiergate") -> Iterator[tuple[str, click.Command]]:
-    """Every command that can be run, with its words."""
+def commands(command: Any, path: str = "tiergate") -> Iterator[tuple[str, Any]]:
+    """Every command that can be run, with its words: click's objects, as typer makes them."""
     subcommands = getattr(command, "commands", None)
     if subcommands is None:
         yield path, command
@@ -113,7 +112,8 @@ def test_every_command_explains_itself(words: str) -> None:
     """It and each of its options have a help text."""
     command = COMMANDS[words]
     assert first_line(command.help).endswith(".")
-    assert [p.name for p in command.params if isinstance(p, click.Option) and not p.help] == []
+    options = [p for p in command.params if p.param_type_name == "option"]
+    assert [option.name for option in options if not option.help] == []
 
 
 @pytest.mark.parametrize("words", re.findall(r"`(tiergate [a-z]+(?: [a-z]+)?)", text_of("README.md")))

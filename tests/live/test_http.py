@@ -297,7 +297,7 @@ def test_the_providers_limits_are_passed_on(gateway: RunningGateway, scene: Scen
 
 def test_a_raw_stream_is_well_formed(gateway: RunningGateway, scene: Scene, conforms: Conformance) -> None:
     """To its last byte, with the usage that was asked for."""
-    options = {"stream_options": {"include_usage": True}}
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}}
     answer = chat(gateway, scene.tier, stream=True, **options)
     assert answer.events[-1] == "[DONE]"
     assert answer.events[-2]["usage"]["total_tokens"] == 12

@@ -16,7 +16,7 @@ from pathlib import Path
 import answers
 import pytest
 from fake_catalog import catalog_for
-from fakes import End, FakeProvider, Gate, eventually, stream_reply
+from fakes import End, FakeProvider, Gate, Reply, eventually, stream_reply
 from running import ROOT, RunningGateway, running_gateway, start_gateway
 from talk import CHAT, HELLO, Talk, admin, chat, entries, events_of
 
@@ -45,7 +45,7 @@ def streaming(gateway: RunningGateway) -> Iterator[http.client.HTTPResponse]:
         yield response
 
 
-def held(gate: Gate) -> object:
+def held(gate: Gate) -> Reply:
     """A streamed answer that waits amid its text."""
     events = answers.chunks("One two three")
     return stream_reply([*events[:2], gate, *events[2:]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fakes import FakeProvider
 from running import RunningGateway
@@ -23,18 +25,20 @@ def test_a_field_is_dropped_with_a_warning(gateway: RunningGateway, fake: FakePr
 
 
 @pytest.mark.parametrize(("field", "value"), [("logit_bias", {"1": 1}), ("temperature", 1.5)])
-def test_a_field_is_refused(gateway: RunningGateway, fake: FakeProvider, field: str, value: object) -> None:
+def test_a_field_is_refused(gateway: RunningGateway, fake: FakeProvider, field: str, value: Any) -> None:
     """Where nobody else can serve it, the caller is told which field and why, and nothing is sent."""
     before = len(fake.seen("picky"))
-    answer = chat(gateway, "picky-model", **{field: value})
+    fields: dict[str, Any] = {field: value}
+    answer = chat(gateway, "picky-model", **fields)
     assert (answer.status, answer.error["param"]) == (400, field)
     assert len(fake.seen("picky")) == before
 
 
 @pytest.mark.parametrize(("field", "value"), [("logit_bias", {"1": 1}), ("temperature", 1.5)])
-def test_another_candidate_takes_it(gateway: RunningGateway, field: str, value: object) -> None:
+def test_another_candidate_takes_it(gateway: RunningGateway, field: str, value: Any) -> None:
     """Where the next candidate takes the field, it serves the request; nothing has failed."""
-    answer = chat(gateway, "picky", **{field: value})
+    fields: dict[str, Any] = {field: value}
+    answer = chat(gateway, "picky", **fields)
     assert answer.status == 200
     assert answer.headers["x-gateway-deployment"] == "open/open-model"
     assert answer.headers["x-gateway-attempts"] == "1"
