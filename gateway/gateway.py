@@ -73,4 +73,5 @@ class Gateway:
         snapshot = self.catalog.current
         if self._routing is None or self._routing.snapshot is not snapshot:
             self._routing = Routing(snapshot, Planner(snapshot), Parameters(snapshot.presets))
+            self.decisions.begin(snapshot, self.catalog.text)
         return self._routing

@@ -143,8 +143,12 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
             raise CatalogError("catalog.yaml:3: tiers.fast: unknown model 'x'")
         return {"catalog": "abc"}
 
-    async def explain_past(request_id: str) -> Mapping[str, Any] | None:
+    async def explain_past(request_id: str, caller: Caller) -> Mapping[str, Any] | None:
         return {"request_id": request_id} if request_id == "req_known" else None
+
+    async def decisions(since: float, caller: Caller) -> AsyncIterator[bytes]:
+        seen["decisions"] = (since, caller.key_id)
+        yield b'{"format":"tiergate.decisions.1"}\n'
 
     async def explain(body: bytes, caller: Caller) -> Mapping[str, Any]:
         if seen.get("fails"):
@@ -164,6 +168,7 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
         health=health,
         reload_catalog=reload_catalog,
         explain_past=explain_past,
+        decisions=decisions,
         explain=explain,
     )
     async with serving(app) as url:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,9 @@ class Desk:
     """Deployments, breakers, catalog version, ledger lag."""
     reload_catalog: Callable[[], Awaitable[Facts]]
     """Loads the catalog anew; tells the version in force. Raises CatalogError for one that cannot take effect."""
-    explain_past: Callable[[str], Awaitable[Facts | None]]
-    """The decision of a request by its id; None where none is kept."""
+    explain_past: Callable[[str, Caller], Awaitable[Facts | None]]
+    """The decision of a request of the caller's tenant by its id; None where none is kept."""
+    decisions: Callable[[float, Caller], AsyncIterator[bytes]]
+    """The decisions of the caller's tenant since a time (epoch seconds), as lines for `catalog simulate`."""
     explain: Callable[[bytes, Caller], Awaitable[Facts]]
     """The plan that a chat-completions body would get now from this caller."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.admin.audit import Audit
+from gateway.admin.decisions import PastDecisions
 from gateway.admin.desk import Desk, Facts
 from gateway.api.decide import decide
 from gateway.callers.bootstrap import Opened
@@ -33,9 +34,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
         options = parse_options({**(chat.head.gateway or {}), "explain": True}, {})
         return explain(decide(gateway, caller, chat, options, gateway.clock()).plan)
 
-    async def explain_past(request_id: str) -> Facts | None:
-        return await gateway.decisions.find(request_id, gateway.routing().snapshot)
-
+    past = PastDecisions(gateway)
     return Desk(
         store=gateway.store,
         callers=opened.callers,
@@ -46,7 +45,8 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
         new_request_id=lambda: new_request_id(gateway.clock(), gateway.chance),
         health=health,
         reload_catalog=reload,
-        explain_past=explain_past,
+        explain_past=past.explain,
+        decisions=past.lines,
         explain=explain_now,
     )
 

@@ -105,6 +105,14 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
     ),
     operation(
         "GET",
+        f"{ROOT}/decisions",
+        Permission.OPERATE,
+        "Routing decisions of the last hours, a line each: needs and facts, no prompts.",
+        system.list_decisions,
+        query=system.DecisionsQuery,
+    ),
+    operation(
+        "GET",
         f"{ROOT}/audit",
         Permission.READ_AUDIT,
         "The newest changes and who made them.",

@@ -68,6 +68,7 @@ def record_of(planned: Planned) -> bytes:
         planned.facts,
         planned.plan,
         explained=planned.options.explain,
+        tenant=planned.caller.tenant,
     )
 
 

@@ -58,6 +58,11 @@ class CatalogSource:
         self.current = compile_text(text, str(path), env, clock())
         self._seen, self._secrets = text, self.current.secret_files
 
+    @property
+    def text(self) -> bytes:
+        """The document that was read last."""
+        return self._seen
+
     async def reload(self) -> bool:
         """Reads document and secrets anew, off the loop. Whether what the file says is now in force."""
         async with self._one_at_a_time:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import ipaddress
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlencode, urlsplit
@@ -48,6 +50,19 @@ class AdminApi:
 
     def ask(self, method: str, path: str, query: Mapping[str, str | None] | None = None, body: Any = None) -> bytes:
         """The answer's body. `path` is below /admin/api, percent-encoded; parameters that are None are left out."""
+        with self._open(method, path, query, body) as response:
+            answer: bytes = response.read()
+            return answer
+
+    def lines(self, path: str, query: Mapping[str, str | None] | None = None) -> Iterator[bytes]:
+        """The lines of a long answer, as they come; parameters are those of `ask`."""
+        with self._open("GET", path, query, None) as response:
+            yield from response
+
+    @contextlib.contextmanager
+    def _open(
+        self, method: str, path: str, query: Mapping[str, str | None] | None, body: Any
+    ) -> Iterator[http.client.HTTPResponse]:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self._url}/admin/api/{path}" + (f"?{urlencode(given)}" if given else "")
         headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
@@ -55,8 +70,7 @@ class AdminApi:
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  # http or https, see above
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                answer: bytes = response.read()
-                return answer
+                yield response
         except urllib.error.HTTPError as error:
             with error:
                 fail(_said(error.code, error.read()))

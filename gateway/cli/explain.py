@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import urllib.error
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from gateway.catalog.snapshot import Snapshot
 from gateway.chat import parse_chat
+from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, print_json
 from gateway.cli.catalog import load_or_exit, wide_console
 from gateway.errors import GatewayError
 from gateway.routing.explain import explain as in_words
@@ -28,11 +30,13 @@ from gateway.routing.resolve import resolve
 from gateway.types import Facts, Health
 
 _PATIENCE_S = 10.0
+_REQUEST_ID = re.compile(r"req_[0-9a-f]{32}")
 
 
 def explain(
     request: Annotated[
-        Path | None, typer.Argument(help="A chat-completions body as JSON; - reads it from input.")
+        Path | None,
+        typer.Argument(help="A chat-completions body as JSON (- reads it from input), or the id of a past request."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="In place of a file: the model or tier to ask for.")] = None,
     message: Annotated[str, typer.Option(help="With --model: what the user says.")] = "hello",
@@ -40,12 +44,19 @@ def explain(
     unhealthy: Annotated[list[str] | None, typer.Option(help="Suppose that this deployment is down.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask this running gateway, with its health of now.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show the plan of a request without sending it: offline from the catalog, or as a running gateway would decide.
 
     Offline, every deployment counts as healthy unless named by --unhealthy. Asking a gateway takes its admin token in
-    TIERGATE_ADMIN_TOKEN.
+    TIERGATE_ADMIN_TOKEN. A request id (req_...) shows how that request was routed, made again from what was recorded;
+    exit status 1 where it came out otherwise.
     """
+    if request is not None and _REQUEST_ID.fullmatch(str(request)):
+        _explain_past(
+            str(request), AdminApi(url or os.environ.get("TIERGATE_URL") or DEFAULT_URL, data_dir), as_json=as_json
+        )
+        return
     body = _body(request, model, message)
     if url is None:
         plan = plan_offline(load_or_exit(catalog), body, unhealthy or [])
@@ -57,6 +68,30 @@ def explain(
         typer.echo(msgspec.json.format(msgspec.json.encode(plan)).decode())
     else:
         wide_console().print(table(plan))
+
+
+def _explain_past(request_id: str, api: AdminApi, *, as_json: bool) -> None:
+    answer = api.ask("GET", "explain", {"request_id": request_id})
+    said = msgspec.json.decode(answer)
+    if as_json:
+        print_json(answer)
+    else:
+        if "plan" in said:
+            wide_console().print(table(said["plan"]))
+        else:
+            typer.echo(f"{said['alias']} was tried at: {', '.join(said['order'])}")
+        typer.echo(_REPRODUCED[said["reproduced"]].format(said["catalog"]))
+        if "note" in said:
+            typer.echo(said["note"])
+    if said["reproduced"] is False:
+        raise typer.Exit(1)
+
+
+_REPRODUCED = {
+    True: "Made again from catalog {}: the same plan.",
+    False: "Made again from catalog {}: not the same plan.",
+    None: "Not made again: decided by catalog {}.",
+}
 
 
 def plan_offline(snapshot: Snapshot, body: bytes, unhealthy: list[str]) -> dict[str, Any]:

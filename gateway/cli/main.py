@@ -8,6 +8,7 @@ from gateway.cli import audit, catalog, keys, ledger, models, reconcile
 from gateway.cli.explain import explain
 from gateway.cli.report import report
 from gateway.cli.serve import serve
+from gateway.cli.simulate import simulate_catalog
 
 app = typer.Typer(
     name="tiergate",
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(explain)
 app.command()(report)
+catalog.app.command("simulate")(simulate_catalog)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

@@ -27,6 +27,13 @@ class Record(Struct, array_like=True, frozen=True):
     """Deployments, the first to try first."""
     dropped: tuple[Drop, ...]
     """Only where an explanation was asked for."""
+    tenant: str = ""
+    circumstances: str = ""
+    """Digest of which providers could be used; see `circumstances.py`."""
+    expected_nano: int | None = None
+    """Expected cost at the first of `order`; None where it had no price."""
+    context_tokens: int | None = None
+    """The longest prompt that the first of `order` reads; None where unknown."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -34,13 +41,35 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 def encode(
-    planner: Planner, target: Target, needs: Needs, options: Options, facts: Facts, plan: Plan, *, explained: bool
+    planner: Planner,
+    target: Target,
+    needs: Needs,
+    options: Options,
+    facts: Facts,
+    plan: Plan,
+    *,
+    explained: bool,
+    tenant: str = "",
 ) -> bytes:
-    """The record of a plan that was made from just these."""
+    """The record of a plan that was made from just these; without the session's name, which plans do not look at."""
     order = [candidate.deployment.name for candidate in plan.candidates]
-    kept = _trimmed(facts, planner.concerned(target, plan.tier))
+    first = plan.candidates[0]
     return _encoder.encode(
-        Record(planner.snapshot.version, plan.alias, explained, needs, options, kept, plan.tier, order, plan.dropped)
+        Record(
+            planner.snapshot.version,
+            plan.alias,
+            explained,
+            needs,
+            options if options.session is None else replace(options, session=None),
+            _trimmed(facts, planner.concerned(target, plan.tier)),
+            plan.tier,
+            order,
+            plan.dropped,
+            tenant,
+            planner.circumstances,
+            first.expected_nano,
+            first.deployment.model.input_tokens,
+        )
     )
 
 
@@ -66,10 +95,20 @@ def replay(record: Record, snapshot: Snapshot, *, explain: bool | None = None) -
     """
     if record.catalog != snapshot.version:
         raise ValueError(f"the decision was made from catalog {record.catalog}, not from {snapshot.version}")
-    target = snapshot.targets.get(record.alias)
+    return plan_again(record, Planner(snapshot), explain=explain)
+
+
+def plan_again(record: Record, planner: Planner, *, explain: bool | None = None) -> Plan:
+    """The plan for a recorded request in any catalog; `explain` as for `replay()`.
+
+    Raises:
+        ValueError: the catalog has no such name.
+        GatewayError: as `Planner.plan()`.
+    """
+    target = planner.snapshot.targets.get(record.alias)
     if target is None:
-        raise ValueError(f"catalog {snapshot.version} has no name {record.alias!r}")
-    return Planner(snapshot).plan(
+        raise ValueError(f"catalog {planner.snapshot.version} has no name {record.alias!r}")
+    return planner.plan(
         record.alias,
         target,
         record.needs,

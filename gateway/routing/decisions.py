@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
-from gateway.routing.decision import decode, replay
-from gateway.routing.explain import explain
+from gateway.routing.circumstances import Unavailable, circumstances, read
+from gateway.routing.decision import Record, decode
 from gateway.storage.client import Store
 
 _FLUSH_S = 0.5
 _MOST_WAITING = 50_000
 """Records beyond this are lost while the store is away: they explain the past, they are not money."""
+_PAGE = 500
+_CIRCUMSTANCES = "{decisions}:circumstances"
+_DOCUMENTS = "{decisions}:documents"
 
 log = get_logger("decisions")
 
@@ -28,12 +33,22 @@ class Decisions:
         self._store: Any = store
         self._kept_hours = kept_hours
         self._waiting: list[tuple[str, bytes]] = []
+        self._circumstances: dict[str, bytes] = {}
+        """Those of this process, to be written with the next records."""
+        self._documents: dict[str, bytes] = {}
+        """Likewise the catalogs' documents, by version, compressed."""
         self._task: asyncio.Task[None] | None = None
 
     @property
     def kept(self) -> bool:
         """Whether records are kept at all; making one costs time."""
         return self._kept_hours > 0
+
+    def begin(self, snapshot: Snapshot, document: bytes) -> None:
+        """From now on plans are made from this snapshot of this document."""
+        digest, text = circumstances(snapshot)
+        self._circumstances[digest] = text
+        self._documents[snapshot.version] = zlib.compress(document)
 
     def record(self, request_id: str, record: bytes) -> None:
         """Keeps a record as `decision.encode()` made it."""
@@ -52,53 +67,108 @@ class Decisions:
     async def flush(self) -> None:
         """Writes what waits."""
         waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
         by_hour: dict[str, dict[str, bytes]] = defaultdict(dict)
         for request_id, record in waiting:
-            by_hour[_name(request_id)][request_id] = record
+            by_hour[_name(_hour(request_id))][request_id] = record
+        kept_s = (self._kept_hours + 1) * 3600
         try:
+            await self._write(_CIRCUMSTANCES, self._circumstances, kept_s)
+            await self._write(_DOCUMENTS, self._documents, kept_s)
+            self._circumstances, self._documents = {}, {}
+            await self._store.expire(_CIRCUMSTANCES, kept_s)
+            await self._store.expire(_DOCUMENTS, kept_s)
             for name, records in by_hour.items():
-                await self._store.hset(name, mapping=records)
-                await self._store.expire(name, (self._kept_hours + 1) * 3600)
+                await self._write(name, records, kept_s)
         except (RedisError, OSError) as error:
             log.warning("decisions_lost", count=len(waiting), error=type(error).__name__)
 
-    async def find(self, request_id: str, snapshot: Snapshot) -> dict[str, Any] | None:
-        """How a past request was routed, made again where the catalog is still the same; None where none is kept."""
+    async def find(self, request_id: str, tenant: str) -> Record | None:
+        """The record of a tenant's request; None where none is kept.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
         await self.flush()
         try:
-            name = _name(request_id)
+            name = _name(_hour(request_id))
         except ValueError:
             return None
         kept: bytes | None = await self._store.hget(name, request_id)
-        if kept is None:
-            return None
-        record = decode(kept)
-        said: dict[str, Any] = {
-            "request_id": request_id,
-            "catalog": record.catalog,
-            "alias": record.alias,
-            "tier": record.tier,
-            "order": record.order,
-            "reproduced": None,
-        }
-        if record.catalog == snapshot.version:
-            plan = replay(record, snapshot, explain=True)
-            said["plan"] = explain(plan)
-            said["reproduced"] = [c.deployment.name for c in plan.candidates] == record.order
-        return said
+        record = None if kept is None else decode(kept)
+        return record if record is not None and record.tenant == tenant else None
+
+    async def unavailable(self, digest: str) -> Unavailable | None:
+        """Which providers could not be used under these circumstances; None where that is not kept.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        kept: bytes | None = await self._store.hget(_CIRCUMSTANCES, digest)
+        return None if kept is None else read(kept)
+
+    async def document(self, version: str) -> bytes | None:
+        """The catalog document that plans of this version were made from; None where it is not kept.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        kept: bytes | None = await self._store.hget(_DOCUMENTS, version)
+        return None if kept is None else zlib.decompress(kept)
+
+    async def all_circumstances(self) -> dict[str, dict[str, str]]:
+        """Every set of circumstances that is kept, by digest.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        await self.flush()
+        kept: dict[bytes, bytes] = await self._store.hgetall(_CIRCUMSTANCES)
+        return {digest.decode(): dict(read(text)) for digest, text in kept.items()}
+
+    async def since(self, at: float, now: float, tenant: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Ids and records, as `decode()` takes them, of a tenant's requests from `at` to `now` (epoch seconds).
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        await self.flush()
+        for hour in range(int(at) // 3600, int(now) // 3600 + 1):
+            seen: set[bytes] = set()  # a scan may come by the same record twice
+            cursor: int | None = None
+            while cursor != 0:
+                cursor, page = await self._store.hscan(_name(hour), cursor or 0, count=_PAGE)
+                for field, record in page.items():
+                    request_id = field.decode()
+                    if field not in seen and _milliseconds(request_id) >= at * 1000:
+                        seen.add(field)
+                        if decode(record).tenant == tenant:
+                            yield request_id, record
+
+    async def _write(self, name: str, fields: dict[str, bytes], kept_s: int) -> None:
+        if fields:
+            await self._store.hset(name, mapping=fields)
+            await self._store.expire(name, kept_s)
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_S)
-            if self._waiting:
-                await self.flush()
+            await self.flush()
 
 
-def _name(request_id: str) -> str:
-    """The hash of the hour in which the request came, which its id (a UUIDv7) tells.
+def _name(hour: int) -> str:
+    return f"{{decisions}}:{hour}"
+
+
+def _hour(request_id: str) -> int:
+    return _milliseconds(request_id) // 3_600_000
+
+
+def _milliseconds(request_id: str) -> int:
+    """When the request came, which its id (a UUIDv7) tells.
 
     Raises:
         ValueError: it is not an id of ours.
     """
-    milliseconds = int(request_id.removeprefix("req_")[:12], 16)
-    return f"{{decisions}}:{milliseconds // 3_600_000}"
+    return int(request_id.removeprefix("req_")[:12], 16)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from gateway.catalog.snapshot import Snapshot, Target
 from gateway.errors import CallerError, GatewayError, Kind, bad_request
+from gateway.routing.circumstances import circumstances
 from gateway.routing.conversations import Conversations, weighs_cost
 from gateway.routing.pool import Pool
 from gateway.routing.refusal import refusal
@@ -46,12 +47,14 @@ class Planner:
         "_pools",
         "_preferences",
         "_stepping",
+        "circumstances",
         "conversations",
         "snapshot",
     )
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self.circumstances, _ = circumstances(snapshot)
         self._pools: dict[tuple[Tier, int], Pool] = {}
         self._chains: dict[Tier, tuple[Policy, ...]] = {}
         self._concerned: dict[tuple[Target, str | None], frozenset[str]] = {}
