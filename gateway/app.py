@@ -33,6 +33,7 @@ from gateway.api.recall import SHARE_KEPT_S
 from gateway.banner import banner
 from gateway.callers.bootstrap import open_callers
 from gateway.callers.idempotency import Idempotency
+from gateway.catalog.living import LivingCatalog
 from gateway.catalog.source import CatalogSource, default_catalog_path
 from gateway.errors import TiergateError
 from gateway.gateway import Gateway
@@ -151,6 +152,17 @@ async def open_gateway(
         stack.push_async_callback(ledger.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
         stack.push_async_callback(upstream.aclose)
+        living = LivingCatalog(
+            catalog,
+            store,
+            upstream,
+            in_store=settings.catalog_in == "store",
+            clock=clock,
+            monotonic=monotonic,
+            price_data=settings.price_data,
+            discover_every_s=settings.discover_every_hours * 3600,
+            on_alert=lambda text: get_logger("alerts").warning("catalog_alert", text=text),
+        )
         requests = RequestLog(metrics, log=settings.log_level in ("debug", "info"))
         await requests.start()
         stack.push_async_callback(requests.close)
@@ -166,6 +178,7 @@ async def open_gateway(
             monotonic=monotonic,
             chance=chance,
             catalog=catalog,
+            living=living,
             callers=opened.callers,
             idempotency=Idempotency(store),
             ledger=ledger,
@@ -183,8 +196,8 @@ async def open_gateway(
         )
         desk = open_desk(gateway, opened)
         metrics.inflight.set_function(lambda: gateway.inflight)
-        watching = asyncio.create_task(catalog.watch(), name="catalog-watch")
-        stack.callback(watching.cancel)
+        await living.start()
+        stack.push_async_callback(living.close)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(catalog.reload()))
         sys.stdout.write(banner(settings, opened.new_app_key, opened.new_admin_token))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.api.departures import Departures
     from gateway.callers.callers import Callers
     from gateway.callers.idempotency import Idempotency
+    from gateway.catalog.living import LivingCatalog
     from gateway.catalog.snapshot import Snapshot
     from gateway.catalog.source import CatalogSource
     from gateway.ledger.ledger import Ledger
@@ -47,6 +48,7 @@ class Gateway:
     monotonic: Callable[[], float]
     chance: Random
     catalog: CatalogSource
+    living: LivingCatalog
     callers: Callers
     idempotency: Idempotency
     ledger: Ledger

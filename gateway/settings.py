@@ -17,6 +17,19 @@ class Settings(BaseSettings):
     catalog: Path | None = Field(
         default=None, description="The catalog document. Default: ./catalog.yaml, else the shipped one."
     )
+    catalog_in: Literal["file", "store"] = Field(
+        default="file",
+        description="Where the catalog lives: in its file, or in the store, where `tiergate catalog publish` puts it "
+        "for all gateways that share it; the file is then only what the first of them begins with.",
+    )
+    discover_every_hours: Annotated[float, Field(ge=0, le=720)] = Field(
+        default=24,
+        description="Hours after which a provider is asked again for its models; 0 asks only by command or admin API.",
+    )
+    price_data: Path | None = Field(
+        default=None,
+        description="genai-prices' data.json or litellm's model map, from which prices of new models are suggested.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=4000, description="Port to listen on.")
     workers: Annotated[int, Field(ge=1, le=256)] = Field(default=1, description="Worker processes sharing the port.")

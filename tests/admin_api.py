@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from clocks import SetClock
@@ -28,10 +29,39 @@ from gateway.callers.caller import Caller
 from gateway.callers.keys import mint
 from gateway.callers.records import KeyRecord, StoredSecret
 from gateway.callers.roles import Role
+from gateway.catalog.living import LivingCatalog
+from gateway.catalog.source import CatalogSource
 from gateway.errors import CatalogError
+from gateway.upstream.client import Upstream
 
 ADMIN = "admin-token-of-the-tests"
 APP = "app-key-of-the-tests-----"
+DOCUMENT = """\
+# Kept by hand.
+providers:
+  one: {adapter: openai, base_url: https://one.example/v1, defaults: {text: alpha}}   # the first
+  two: {adapter: openrouter, base_url: https://two.example/v1}
+models:
+  alpha:
+    display_name: Alpha
+    capabilities: [text_input, text_output, streaming, function_calling]
+    context: {input_tokens: 128000, output_tokens: 16000}
+    prices:
+      - from: 2026-01-01
+        usd_per_mtok: {input: "1.00", output: "4.00"}
+        source: https://one.example/pricing
+        checked: 2026-11-20
+    deployments:
+      - {provider: one, id: alpha-1}
+
+  beta:                                        # the small one
+    capabilities: [text_input, text_output]
+    deployments:
+      - {provider: one, id: beta-1}
+# What apps ask for.
+tiers:
+  fast: {models: [beta, alpha]}
+"""
 
 
 @dataclasses.dataclass
@@ -62,6 +92,11 @@ class AdminApi:
     clock: SetClock
     seen: dict[str, Any]
     """What the hooks were called with."""
+    living: LivingCatalog
+    document: Path
+    """The catalog file."""
+    answers: dict[str, Any]
+    """Host of a provider -> status and JSON of its model list; a host that is not here answers 404."""
 
     async def __call__(
         self,
@@ -134,6 +169,11 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
     )
     audit = Audit(store, opened.pepper, clock)
     seen: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
+
+    def providers(request: httpx.Request) -> httpx.Response:
+        status, body = answers.get(request.url.host, (404, {}))
+        return httpx.Response(status, json=body)
 
     async def health() -> Mapping[str, Any]:
         return {"status": "ok"}
@@ -156,6 +196,12 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
         seen["explained"] = (body, caller.key_id)
         return {"candidates": []}
 
+    document = tmp_path / "catalog.yaml"
+    document.write_text(DOCUMENT)
+    source = CatalogSource(document, {}, clock)
+    upstream = Upstream(httpx.MockTransport(lambda request: providers(request)))
+    living = LivingCatalog(source, store, upstream, in_store=False, clock=clock, monotonic=monotonic)
+    await living.fleet.step()
     app = Starlette(routes=admin_routes())
     app.state.desk = Desk(
         store=store,
@@ -163,6 +209,7 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
         records=opened.records,
         pepper=opened.pepper,
         audit=audit,
+        catalog=living,
         clock=clock,
         new_request_id=lambda: f"req_{secrets.token_hex(8)}",
         health=health,
@@ -172,5 +219,5 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
         explain=explain,
     )
     async with serving(app) as url:
-        yield AdminApi(url, opened, store, audit, clock, seen)
+        yield AdminApi(url, opened, store, audit, clock, seen, living, document, answers)
     await opened.callers.close()

@@ -11,6 +11,7 @@ from gateway.callers.caller import Caller
 from gateway.callers.callers import Callers
 from gateway.callers.keys import Pepper
 from gateway.callers.records import KeyRecords
+from gateway.catalog.living import LivingCatalog
 from gateway.storage.client import Store
 
 Facts = Mapping[str, Any]
@@ -25,6 +26,7 @@ class Desk:
     records: KeyRecords
     pepper: Pepper
     audit: Audit
+    catalog: LivingCatalog
     clock: Callable[[], float]
     new_request_id: Callable[[], str]
     health: Callable[[], Awaitable[Facts]]

@@ -20,7 +20,6 @@ from gateway.errors import CallerError, CatalogError, GatewayError, Kind, bad_re
 from gateway.log import get_logger
 
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]*")
-_LARGEST_BODY = 1024 * 1024
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 _log = get_logger("admin")
@@ -66,7 +65,7 @@ class Guarded:
         if operation is None:
             raise self._nothing_here(scope["method"])
         caller.require(operation.permission)
-        text = await read_body(headers, receive, _LARGEST_BODY)
+        text = await read_body(headers, receive, operation.largest_body)
         call = Call(
             desk=desk,
             caller=caller,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gateway.admin.audit import Audit
 from gateway.admin.decisions import PastDecisions
 from gateway.admin.desk import Desk, Facts
 from gateway.api.decide import decide
 from gateway.callers.bootstrap import Opened
 from gateway.callers.caller import Caller
+from gateway.callers.records import STORE_AWAY
 from gateway.chat import parse_chat
 from gateway.errors import bad_request
 from gateway.gateway import Gateway
@@ -22,7 +25,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
     """The admin API's desk for this gateway."""
 
     async def health() -> Facts:
-        return _health(gateway)
+        return {**_health(gateway), "processes": await _processes(gateway)}
 
     async def reload() -> Facts:
         if not await gateway.catalog.reload():
@@ -41,6 +44,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
         records=opened.records,
         pepper=opened.pepper,
         audit=Audit(gateway.store, opened.pepper, gateway.clock),
+        catalog=gateway.living,
         clock=gateway.clock,
         new_request_id=lambda: new_request_id(gateway.clock(), gateway.chance),
         health=health,
@@ -49,6 +53,14 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
         decisions=past.lines,
         explain=explain_now,
     )
+
+
+async def _processes(gateway: Gateway) -> list[dict[str, Any]] | None:
+    """Every process that shares the store, with the catalog that it serves by; None while the store is away."""
+    try:
+        return [msgspec.structs.asdict(member) for member in await gateway.living.fleet.members()]
+    except STORE_AWAY:
+        return None
 
 
 def _health(gateway: Gateway) -> dict[str, Any]:

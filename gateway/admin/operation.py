@@ -15,6 +15,8 @@ from gateway.callers.caller import Caller
 from gateway.callers.roles import Permission
 from gateway.errors import CallerError, bad_request
 
+ROOT = "/admin/api"
+
 B = TypeVar("B", bound=Input)
 Q = TypeVar("Q", bound="Query")
 M = TypeVar("M", bound=BaseModel)
@@ -63,6 +65,8 @@ class Operation(Generic[B, Q]):
     query: type[Q]
     gives: type[BaseModel] | None = None
     status: int = 200
+    largest_body: int = 1024 * 1024
+    """In bytes; a longer one is refused with 413."""
 
 
 def operation(

@@ -7,14 +7,13 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import keys, reconcile, reports, system
+from gateway.admin import catalog, keys, models, reconcile, reports, system
 from gateway.admin.bodies import KeyChange, KeyList, KeyView, MintedKey, NewKey, Nothing, Rotation
 from gateway.admin.guard import Guarded
 from gateway.admin.openapi import describe
-from gateway.admin.operation import Call, Operation, Query, Reply, operation, reply
+from gateway.admin.operation import ROOT, Call, Operation, Query, Reply, operation, reply
 from gateway.callers.roles import Permission
 
-ROOT = "/admin/api"
 _KEY = f"{ROOT}/keys/{{key_id}}"
 
 
@@ -120,6 +119,8 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         query=system.AuditQuery,
     ),
     operation("GET", f"{ROOT}/audit/verify", Permission.READ_AUDIT, "Check the audit chain.", system.verify_audit),
+    *models.OPERATIONS,
+    *catalog.OPERATIONS,
     operation("GET", f"{ROOT}/openapi.json", Permission.READ_DESCRIPTION, "This description.", describe_api),
 )
 

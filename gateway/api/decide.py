@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from gateway.api.recall import NOTHING, Recalled
 from gateway.callers.caller import Caller
+from gateway.callers.roles import Role
 from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
 from gateway.gateway import Gateway, Routing
@@ -40,7 +41,7 @@ def decide(
         RoutingError: nothing can serve the request, or nothing can now.
     """
     routing = gateway.routing()
-    target = resolve(routing.snapshot, chat.model, options)
+    target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
     needs = infer_needs(chat, options)
     facts = Facts(
         now=now,

@@ -7,17 +7,21 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
+import msgspec
+
 from adapters import ADAPTERS
 from gateway.catalog.addresses import check_base_url
 from gateway.catalog.document import Document
-from gateway.catalog.models import ModelEntry
+from gateway.catalog.learned import Learned
+from gateway.catalog.models import DeploymentEntry, ModelEntry
+from gateway.catalog.pending import model_entry
 from gateway.catalog.prices import compile_prices
 from gateway.catalog.problems import InvalidCatalog, Path, Problem
 from gateway.catalog.providers import ProviderEntry, TimeoutsEntry
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import SecretMissing, resolve_reference, secret_files, stamps
-from gateway.catalog.snapshot import Snapshot
-from gateway.catalog.targets import compile_targets
+from gateway.catalog.snapshot import Snapshot, Target
+from gateway.catalog.targets import compile_targets, preview, stand_in
 from gateway.catalog.tiers import TierEntry
 from gateway.types import (
     Capability,
@@ -41,46 +45,93 @@ LARGE_CONTEXT_TOKENS = 100_000
 EXTRA_LARGE_CONTEXT_TOKENS = 1_000_000
 
 
-def compile_catalog(document: Document, catalog: CatalogEntry, version: str, env: Mapping[str, str]) -> Snapshot:
+def compile_catalog(
+    document: Document, catalog: CatalogEntry, version: str, env: Mapping[str, str], learned: Learned
+) -> Snapshot:
     """The snapshot of a document whose references are known to be whole. Warnings are not in it yet.
 
     Raises:
         InvalidCatalog: an address from the environment or an adapter's options cannot be used.
     """
     files = stamps(secret_files(provider.api_key for provider in catalog.providers.values()))  # before they are read
-    compiler = _Compiler(document, catalog, env)
+    compiler = _Compiler(document, catalog, env, learned)
     providers = {name: compiler.provider(name, entry) for name, entry in catalog.providers.items()}
     models = {name: _model(name, entry) for name, entry in catalog.models.items()}
+    gone = _gone(catalog, models, providers, learned)
+    models |= {name: replace(models[name], status="retired") for name in gone}
     served: dict[str, tuple[Deployment, ...]] = {}
     for name, entry in catalog.models.items():
         prices = compile_prices(name, entry.prices)
         served[name] = tuple(
-            compiler.deployment((name, index), models[name], prices, providers)
-            for index in range(len(entry.deployments))
+            compiler.deployment(
+                ("models", name, "deployments", index), (entry, listed), models[name], prices, providers
+            )
+            for index, listed in enumerate(entry.deployments)
+            if name in gone or (listed.provider, listed.id) not in learned.vanished or _all_vanished(entry, learned)
         )
     if compiler.problems:
         raise InvalidCatalog(document.file, compiler.problems)
-    tiers = {name: _tier(name, entry, models, served) for name, entry in catalog.tiers.items()}
+    in_place = {name: found.name for name, (found, _) in gone.items()}
+    tiers = {name: _tier(name, entry, models, served, in_place) for name, entry in catalog.tiers.items()}
+    notes = _reasons(catalog) | {name: note for name, (_, note) in gone.items()}
     return Snapshot(
         version=version,
         providers=providers,
         models=models,
         deployments={deployment.name: deployment for group in served.values() for deployment in group},
         tiers=tiers,
-        targets=compile_targets(models, served, tiers, catalog.aliases, _reasons(catalog)),
+        targets=compile_targets(models, served, tiers, catalog.aliases, notes),
         presets={name: params.merged() for name, params in catalog.presets.items()},
         default_tier=catalog.default_tier,
         secret_files=files,
+        previews=_previews(compiler, providers, learned),
     )
+
+
+def _all_vanished(entry: ModelEntry, learned: Learned) -> bool:
+    return bool(entry.deployments) and all((d.provider, d.id) in learned.vanished for d in entry.deployments)
+
+
+def _gone(
+    catalog: CatalogEntry, models: Mapping[str, Model], providers: Mapping[str, Provider], learned: Learned
+) -> dict[str, tuple[Model, str]]:
+    """The models that no provider lists any longer, each with what answers in its place and why.
+
+    One that nothing can replace is left as it is: a provider's list may be wrong, and trying costs nothing.
+    """
+    vanished = {name for name, entry in catalog.models.items() if _all_vanished(entry, learned)}
+    left = {name: replace(model, status="retired") if name in vanished else model for name, model in models.items()}
+    gone: dict[str, tuple[Model, str]] = {}
+    for name in vanished:
+        deployments = catalog.models[name].deployments
+        found = stand_in(left[name], left, [providers[d.provider] for d in deployments])
+        if found is not None and models[name].status in ("enabled", "deprecated"):
+            since = min(learned.vanished[d.provider, d.id] for d in deployments)
+            gone[name] = found, f"its provider lists it no longer (since {since})"
+    return gone
+
+
+def _previews(compiler: _Compiler, providers: Mapping[str, Provider], learned: Learned) -> dict[str, Target]:
+    """Targets of the pending models whose provider there is, by `provider/id`."""
+    found: dict[str, Target] = {}
+    for key, pending in learned.pending.items():
+        if pending.provider in providers and not pending.rejected:
+            entry = ModelEntry.model_validate_json(msgspec.json.encode(model_entry(pending, "1970-01-01")))
+            model = _model(pending.name, entry)
+            prices = compile_prices(key, entry.prices)
+            deployment = compiler.deployment((), (entry, entry.deployments[0]), model, prices, providers)
+            found[key] = preview(key, replace(deployment, name=key))
+    return found
 
 
 class _Compiler:
     """What may fail: whatever touches the environment or an adapter. Collects every problem."""
 
-    def __init__(self, document: Document, catalog: CatalogEntry, env: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, catalog: CatalogEntry, env: Mapping[str, str], learned: Learned) -> None:
         self._document = document
         self._catalog = catalog
         self._env = env
+        self._learned = learned
         self.problems: list[Problem] = []
 
     def provider(self, name: str, entry: ProviderEntry) -> Provider:
@@ -93,7 +144,7 @@ class _Compiler:
             adapter=entry.adapter,
             base_url=base_url or adapter.default_base_url or "",
             api_key=api_key,
-            unavailable=no_address or no_key or no_option,
+            unavailable=no_address or no_key or no_option or self._learned.unusable.get(name),
             timeouts=_timeouts(entry.timeouts),
             retries=entry.retries,
             breaker=entry.breaker,
@@ -142,15 +193,14 @@ class _Compiler:
 
     def deployment(
         self,
-        place: tuple[str, int],
+        path: Path,
+        written: tuple[ModelEntry, DeploymentEntry],
         model: Model,
         prices: tuple[Price, ...],
         providers: Mapping[str, Provider],
     ) -> Deployment:
-        """The deployment at `place` (model, index); `prices` are the model's."""
-        path: Path = ("models", place[0], "deployments", place[1])
-        model_entry = self._catalog.models[place[0]]
-        entry = model_entry.deployments[place[1]]
+        """The deployment that is `written` at `path`; `prices` are the model's."""
+        model_entry, entry = written
         provider, provider_entry = providers[entry.provider], self._catalog.providers[entry.provider]
         name = f"{provider.name}/{model.name}" + (f"#{entry.suffix}" if entry.suffix else "")
         layers = (provider_entry, model_entry, entry)
@@ -216,12 +266,18 @@ def _model(name: str, entry: ModelEntry) -> Model:
 
 
 def _tier(
-    name: str, entry: TierEntry, models: Mapping[str, Model], served: Mapping[str, tuple[Deployment, ...]]
+    name: str,
+    entry: TierEntry,
+    models: Mapping[str, Model],
+    served: Mapping[str, tuple[Deployment, ...]],
+    in_place: Mapping[str, str],
 ) -> Tier:
+    """The tier; `in_place` names what answers for models that have vanished."""
     chosen = entry.models if entry.models is not None else _matching(entry, models)
 
     def of(names: Sequence[str]) -> tuple[Deployment, ...]:
-        return tuple(deployment for model in names for deployment in served[model])
+        present = dict.fromkeys(in_place.get(model, model) for model in names)
+        return tuple(deployment for model in present for deployment in served[model])
 
     return Tier(
         name=name,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gateway.catalog.compile import compile_catalog
 from gateway.catalog.document import MAX_BYTES, Document, parse_document
+from gateway.catalog.learned import Learned
 from gateway.catalog.problems import InvalidCatalog, Problem
 from gateway.catalog.references import check_references
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.snapshot import Snapshot
 from gateway.catalog.validate import validate
+from gateway.catalog.versions import version_of
 from gateway.catalog.warnings import find_warnings
+
+_NOTHING_LEARNED = Learned()
 
 
 def load_catalog(path: Path, env: Mapping[str, str], now: float) -> Snapshot:
@@ -45,10 +48,28 @@ def compile_text(text: bytes, file: str, env: Mapping[str, str], now: float) -> 
     Raises:
         InvalidCatalog: every problem of the document, each with its line and fix.
     """
-    document, catalog = check_text(text, file)
-    version = hashlib.sha256(text).hexdigest()[:12]
-    snapshot = compile_catalog(document, catalog, version, env)
-    return replace(snapshot, warnings=find_warnings(document, catalog, snapshot, now))
+    return Checked(text, file).compile(env, now)
+
+
+class Checked:
+    """A document that was parsed and checked once, to be compiled whenever something around it changes."""
+
+    def __init__(self, text: bytes, file: str) -> None:
+        """Raises:
+        InvalidCatalog: as `compile_text`.
+        """
+        self.text = text
+        self.file = file
+        self.document, self.catalog = check_text(text, file)
+
+    def compile(self, env: Mapping[str, str], now: float, learned: Learned = _NOTHING_LEARNED) -> Snapshot:
+        """The snapshot in this environment, with what was learned laid over it.
+
+        Raises:
+            InvalidCatalog: as `compile_text`.
+        """
+        snapshot = compile_catalog(self.document, self.catalog, version_of(self.text), env, learned)
+        return replace(snapshot, warnings=find_warnings(self.document, self.catalog, snapshot, now))
 
 
 def check_text(text: bytes, file: str) -> tuple[Document, CatalogEntry]:

@@ -79,6 +79,8 @@ class ProviderEntry(Entry):
     """Request fields that none of its models takes: `drop`, `reject`, or the name to send it under."""
     param_ranges: ParamRanges = Field(default_factory=dict)
     """Lowest and highest value that it takes of a numeric field, e.g. `temperature: [0, 1]`."""
+    verify: bool = False
+    """Whether its key is checked before its models are offered; one that is refused is tried again every minute."""
     ca_file: Text | None = None
     """PEM file of the certificate authorities that may vouch for the server. Default: the system's."""
     client_cert: Text | None = None

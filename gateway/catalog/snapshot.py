@@ -45,6 +45,8 @@ class Snapshot:
     warnings: tuple[str, ...] = ()
     secret_files: Mapping[str, int | None] = field(default_factory=dict)
     """Files that its secrets were read from, and when each had last changed (see `secrets.stamps`)."""
+    previews: Mapping[str, Target] = field(default_factory=dict)
+    """Discovered models that nobody has approved yet, by `provider/id`: for admins only."""
 
     def nearest(self, name: str, count: int = 3) -> list[str]:
         """The names most like this one, for the error message."""

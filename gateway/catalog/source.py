@@ -1,24 +1,30 @@
-"""The catalog file while it is edited: the last good snapshot, swapped whole; a bad edit never takes effect."""
+"""The catalog document while it is edited: the last good snapshot, swapped whole; a bad edit never takes effect."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from watchfiles import awatch
-
-from gateway.catalog.load import compile_text, read_catalog
+from gateway.catalog.learned import Learned
+from gateway.catalog.load import Checked, read_catalog
+from gateway.catalog.places import FilePlace, Place, StorePlace
 from gateway.catalog.problems import InvalidCatalog
+from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import stamps
 from gateway.catalog.snapshot import Snapshot
+from gateway.catalog.versions import Versions
 from gateway.catalog.warnings import find_edited_prices
+from gateway.errors import CatalogError
 from gateway.log import get_logger
 
+T = TypeVar("T")
 OnChange = Callable[[Snapshot], None]
-_LOOK_AGAIN_MS = 5_000
-"""How often the file is looked at even without a notice: network mounts send none, and links may be moved elsewhere."""
+_LET_IN_S = 0.0005
 
 
 def default_catalog_path() -> Path:
@@ -54,71 +60,121 @@ class CatalogSource:
         self._on_change = on_change
         self._log = get_logger("catalog")
         self._one_at_a_time = asyncio.Lock()
+        self._place: Place = FilePlace(path)
+        self._learned = Learned()
         text = read_catalog(path)
-        self.current = compile_text(text, str(path), env, clock())
+        self._checked = Checked(text, str(path))
+        self.current = self._checked.compile(env, clock(), self._learned)
         self._seen, self._secrets = text, self.current.secret_files
 
     @property
     def text(self) -> bytes:
-        """The document that was read last."""
-        return self._seen
+        """The document that is in force."""
+        return self._checked.text
+
+    @property
+    def learned(self) -> Learned:
+        """What is laid over the document."""
+        return self._learned
+
+    @property
+    def entries(self) -> CatalogEntry:
+        """The document that is in force, as it is written."""
+        return self._checked.catalog
+
+    async def follow(self, versions: Versions) -> None:
+        """From now on takes the document from the store; the file is published where nothing is yet.
+
+        Raises:
+            CatalogError: what is published cannot take effect here.
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        if await versions.current() is None:
+            await versions.publish(self.text, by="file", note=f"first start with {self.path.name}")
+        self._place = StorePlace(versions)
+        if not await self.reload():
+            raise CatalogError(str(self.problem))
 
     async def reload(self) -> bool:
-        """Reads document and secrets anew, off the loop. Whether what the file says is now in force."""
+        """Reads document and secrets anew, off the loop. Whether what the document says is now in force."""
         async with self._one_at_a_time:
             try:
-                text = await asyncio.to_thread(read_catalog, self.path)
+                text = await self._place.read()
                 self._seen, self._secrets = text, stamps(self._secrets)
-                snapshot = await asyncio.to_thread(compile_text, text, str(self.path), self._env, self._clock())
+                checked = self._checked
+                if text != checked.text or self._place.name != checked.file:
+                    checked = await asyncio.to_thread(_aside, lambda: Checked(text, self._place.name))
+                await self._compile(checked)
             except InvalidCatalog as error:
                 self.problem = str(error)
                 self._log.error(
                     "catalog_refused", version=self.current.version, problems=[p.at(error.file) for p in error.problems]
                 )
                 return False
-            edited = find_edited_prices(self.current, snapshot, self._clock())
-            snapshot = replace(snapshot, warnings=(*snapshot.warnings, *edited))
-            self.problem = None
-            self.current, self._secrets = snapshot, snapshot.secret_files
-            self._log.info("catalog_loaded", version=snapshot.version, warnings=len(snapshot.warnings))
-            for warning in edited:
-                self._log.warning("catalog_price_edited", detail=warning)
-            self._on_change(snapshot)
             return True
 
-    async def watch(self) -> None:
-        """Reloads whenever the file's content changes, or within seconds a file with a secret, until cancelled.
+    async def learn(self, learned: Learned) -> None:
+        """Lays what was found out over the document in force; nothing happens where that is known already."""
+        async with self._one_at_a_time:
+            if learned != self._learned:
+                self._learned = learned
+                with contextlib.suppress(InvalidCatalog):  # the environment has changed; the next reload says how
+                    await self._compile(self._checked)
 
-        Directories are watched, not the file: editors and mounted volumes replace it, often by moving a link.
+    async def publish(self, text: bytes, *, by: str, note: str, expected: str | None = None) -> Snapshot:
+        """Writes a document where the catalog lives and puts it in force; gives its snapshot.
+
+        `expected` is the version that it was made from; left out, whichever is in force. `by` is a key id.
+
+        Raises:
+            InvalidCatalog: it could not take effect; nothing was written.
+            CatalogError: another version is in force by now, or the document cannot be written.
         """
-        while True:
-            try:
-                await self._watch_folders({self.path.absolute().parent, self.path.resolve().parent})
-            except (OSError, RuntimeError) as error:  # a folder is gone, or no watches are left
-                self._log.warning("catalog_watch_failed", error=str(error))
-                await asyncio.sleep(_LOOK_AGAIN_MS / 1000)
-                await self._reload_if_changed()
+        name = self._place.name
+        checked = await asyncio.to_thread(_aside, lambda: Checked(text, name))
+        snapshot = await asyncio.to_thread(checked.compile, self._env, self._clock(), self._learned)
+        await self._place.write(text, expected=expected or self.current.version, by=by, note=note)
+        if self.current.version != snapshot.version and not await self.reload():
+            raise CatalogError(str(self.problem))
+        return snapshot
 
-    async def _watch_folders(self, folders: set[Path]) -> None:
-        """Watches until the file lies elsewhere."""
-        changes = awatch(
-            *folders,
-            watch_filter=None,
-            debounce=200,
-            recursive=False,
-            rust_timeout=_LOOK_AGAIN_MS,
-            yield_on_timeout=True,
-        )
-        async for _ in changes:
+    async def watch(self) -> None:
+        """Reloads whenever the document changes, or within seconds a file with a secret, until cancelled."""
+        async for _ in self._place.changes():
             await self._reload_if_changed()
-            if self.path.resolve().parent not in folders:
-                return
+
+    async def _compile(self, checked: Checked) -> None:
+        """Puts a document in force; the caller holds the lock."""
+        now = self._clock()
+        snapshot = await asyncio.to_thread(_aside, lambda: checked.compile(self._env, now, self._learned))
+        edited = find_edited_prices(self.current, snapshot, now)
+        snapshot = replace(snapshot, warnings=(*snapshot.warnings, *edited))
+        self.problem = None
+        self.current, self._checked, self._secrets = snapshot, checked, snapshot.secret_files
+        self._log.info("catalog_loaded", version=snapshot.version, warnings=len(snapshot.warnings))
+        for warning in edited:
+            self._log.warning("catalog_price_edited", detail=warning)
+        self._on_change(snapshot)
 
     async def _reload_if_changed(self) -> None:
         try:
-            text = await asyncio.to_thread(read_catalog, self.path)
+            text = await self._place.read()
         except InvalidCatalog:
             await self.reload()
             return
         if text != self._seen or stamps(self._secrets) != self._secrets:
             await self.reload()
+
+
+def _aside(work: Callable[[], T]) -> T:
+    """Work in a thread that lets the loop's thread in often.
+
+    The interpreter lets a busy thread run for 5 ms before another may; a request, which waits several times, would feel
+    it. At half a millisecond it does not, and the work takes hardly longer.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_LET_IN_S)
+    try:
+        return work()
+    finally:
+        sys.setswitchinterval(interval)

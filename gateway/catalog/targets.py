@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from gateway.catalog.snapshot import Target
-from gateway.types import Deployment, Model, Tier
+from gateway.types import Deployment, Model, Provider, Tier
 from policies import compile_chain
 
 DEFAULT_POLICY = ("healthy", "cheapest")
@@ -23,7 +23,7 @@ def compile_targets(
     aliases: Mapping[str, str],
     reasons: Mapping[str, str],
 ) -> dict[str, Target]:
-    """Targets by name. `reasons` says of disabled models why they are."""
+    """Targets by name. `reasons` says of models that are not in use why they are not, where the catalog says."""
     policy = compile_chain(DEFAULT_POLICY)
     targets: dict[str, Target] = {}
 
@@ -41,7 +41,7 @@ def compile_targets(
                 add("deployment", f"{provider}/{name}", model, group)
     for name, model in models.items():
         if model.status in ("deprecated", "retired"):
-            _substitute(targets, model, models, served[name])
+            _substitute(targets, model, models, served[name], reasons.get(name))
     for name, tier in tiers.items():
         targets[name] = Target("tier", name, tier)
         for provider in _by_provider((*tier.deployments, *tier.fallback)):
@@ -53,10 +53,14 @@ def compile_targets(
 
 
 def _substitute(
-    targets: dict[str, Target], model: Model, models: Mapping[str, Model], deployments: Sequence[Deployment]
+    targets: dict[str, Target],
+    model: Model,
+    models: Mapping[str, Model],
+    deployments: Sequence[Deployment],
+    reason: str | None,
 ) -> None:
     """Points the names of an outdated model to what answers in its place, where there is something."""
-    substitute = _replacement(model, models, deployments)
+    substitute = stand_in(model, models, [deployment.provider for deployment in deployments])
     if substitute is None:
         return
     dates = [
@@ -65,6 +69,8 @@ def _substitute(
         if at is not None
     ]
     note = f"{model.name} is {model.status} ({', '.join(dates)})" if dates else f"{model.name} is {model.status}"
+    if reason:
+        note = f"{note}: {reason}"
     found = targets[substitute.name]
     note = f"{note}; served by {found.name}"
     target = Target("model", found.name, found.tier, substituted=model.name, note=note, model=substitute)
@@ -73,15 +79,21 @@ def _substitute(
         targets[name] = target
 
 
-def _replacement(model: Model, models: Mapping[str, Model], deployments: Sequence[Deployment]) -> Model | None:
-    """The first enabled model along the replacements; else the default of a provider that served the model."""
+def preview(name: str, deployment: Deployment) -> Target:
+    """The target of a model that is not approved yet."""
+    tier = Tier(name=name, deployments=(deployment,), policy=compile_chain(DEFAULT_POLICY))
+    return Target("deployment", name, tier, model=deployment.model)
+
+
+def stand_in(model: Model, models: Mapping[str, Model], providers: Sequence[Provider]) -> Model | None:
+    """What answers in a model's place: the first enabled model along its replacements, else a provider's default."""
     step: Model | None = model
     while step is not None and step.replacement is not None:
         step = models[step.replacement]
         if step.status == "enabled":
             return step
-    for deployment in deployments:
-        default = models.get(deployment.provider.defaults.get(model.category, ""))
+    for provider in providers:
+        default = models.get(provider.defaults.get(model.category, ""))
         if default is not None and default.status == "enabled":
             return default
     return None

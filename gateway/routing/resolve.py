@@ -9,14 +9,18 @@ from gateway.errors import CallerError, Kind, bad_request
 from gateway.types import Model, Options
 
 
-def resolve(snapshot: Snapshot, alias: str, options: Options) -> Target:
+def resolve(snapshot: Snapshot, alias: str, options: Options, *, previews: bool = False) -> Target:
     """The tier, model or deployment that a name means in this version of the catalog.
+
+    `previews` also finds models that were discovered and are not approved yet, by `provider/id`.
 
     Raises:
         CallerError: UNKNOWN_MODEL with the nearest names, MODEL_DISABLED with the reason, or BAD_REQUEST where
             `prefer_provider` names no provider.
     """
     target = snapshot.targets.get(alias)
+    if target is None and previews:
+        target = snapshot.previews.get(alias)
     if target is None:
         raise _unknown(snapshot, alias)
     if target.model is not None and target.model.status not in ("enabled", "deprecated"):

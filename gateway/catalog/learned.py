@@ -1,0 +1,20 @@
+"""What the gateway found out about the catalog's providers and models, beside what the document says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.catalog.pending import Pending
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Laid over the document when it is compiled; never written into it."""
+
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Provider -> why it may not be used now (its key was refused, or is not checked yet)."""
+    vanished: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(provider, upstream id) -> the day since which the provider lists it no longer."""
+    pending: Mapping[str, Pending] = field(default_factory=dict)
+    """Models that were discovered and are not decided on, by `provider/id`: for admins to try."""

@@ -1,0 +1,109 @@
+"""The catalog with everything that keeps it true: its source, its versions, discovery, key checks, the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway.catalog.findings import Findings
+from gateway.catalog.fleet import Fleet
+from gateway.catalog.refresh import Discovery
+from gateway.catalog.source import CatalogSource
+from gateway.catalog.verify import KeyChecks
+from gateway.catalog.versions import Versions
+from gateway.ledger.reports import DAY_S, HOUR_S, report
+from gateway.log import get_logger
+from gateway.storage.client import Store
+from gateway.upstream.client import Upstream
+
+TRAFFIC_DAYS = 7
+"""A model that vanishes after carrying traffic within so many days is alerted of."""
+_TENANT = "main"
+
+_log = get_logger("catalog")
+
+
+class LivingCatalog:
+    """One for each process."""
+
+    def __init__(
+        self,
+        source: CatalogSource,
+        store: Store,
+        upstream: Upstream,
+        *,
+        in_store: bool,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        price_data: Path | None = None,
+        discover_every_s: float = 0.0,
+        on_alert: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`in_store`: the document lives in the store; `discover_every_s`: 0 discovers only when asked to.
+
+        `clock` gives seconds since the epoch; `on_alert` is told what people should hear of, in a sentence.
+        """
+        self.source = source
+        self.upstream = upstream
+        self.versions = Versions(store, clock)
+        self.findings = Findings(store)
+        self.checks = KeyChecks(upstream, monotonic)
+        self.fleet = Fleet(store, source, None if in_store else self.versions, self.findings, self.checks, clock)
+        self.discovery = Discovery(
+            source, upstream, self.findings, clock, price_data=price_data, on_vanished=self._vanished
+        )
+        self._store = store
+        self._clock = clock
+        self._in_store = in_store
+        self._discover_every_s = discover_every_s
+        self._on_alert = on_alert
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Takes up what is known already, then keeps everything up to date in the background.
+
+        Raises:
+            CatalogError: what is published cannot take effect here.
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        if self._in_store:
+            await self.source.follow(self.versions)
+        await self.fleet.step()
+        running = {
+            "catalog-watch": self.source.watch(),
+            "catalog-fleet": self.fleet.run(),
+            "catalog-keys": self.checks.run(self.source),
+        }
+        if self._discover_every_s:
+            running["catalog-discovery"] = self.discovery.run(self._discover_every_s)
+        self._tasks = [asyncio.create_task(work, name=name) for name, work in running.items()]
+
+    async def close(self) -> None:
+        """Ends what runs in the background."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def traffic(self, days: int = TRAFFIC_DAYS) -> dict[str, dict[str, int]]:
+        """What each deployment did in the last days, today included: attempts, tokens by kind, cost."""
+        now = self._clock()
+        end = (now // HOUR_S + 1) * HOUR_S
+        rows = await report(self._store, _TENANT, end // DAY_S * DAY_S - days * DAY_S, end, ("deployment",), now=now)
+        return {
+            row.names[0]: {name: n for name, n in row.as_dict(("deployment",)).items() if isinstance(n, int)}
+            for row in rows
+        }
+
+    async def _vanished(self, provider: str, upstream_ids: Sequence[str]) -> None:
+        traffic = await self.traffic()
+        for deployment in self.source.current.deployments.values():
+            if deployment.provider.name == provider and deployment.upstream_id in upstream_ids:
+                attempts = traffic.get(deployment.name, {}).get("attempts", 0)
+                _log.warning("model_vanished", deployment=deployment.name, attempts=attempts, days=TRAFFIC_DAYS)
+                if attempts:
+                    self._on_alert(
+                        f"{provider} lists {deployment.upstream_id} no longer; "
+                        f"{deployment.name} carried {attempts} attempts in the last {TRAFFIC_DAYS} days"
+                    )

@@ -1,0 +1,161 @@
+"""Prices from public data sets: genai-prices' `data.json` and litellm's model map. They propose; nothing is applied.
+
+Sources (read 2026-11-21): https://github.com/pydantic/genai-prices/tree/main/prices,
+https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.catalog.metadata import decimal_rate
+from gateway.errors import CatalogError
+
+_MOST_BYTES = 64 * 1024 * 1024
+_GENAI = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write_5m",
+    "input_audio_mtok": "audio_in",
+    "output_audio_mtok": "audio_out",
+}
+_LITELLM = {
+    "input_cost_per_token": "input",
+    "output_cost_per_token": "output",
+    "cache_read_input_token_cost": "cache_read",
+    "cache_creation_input_token_cost": "cache_write_5m",
+    "input_cost_per_audio_token": "audio_in",
+    "output_cost_per_audio_token": "audio_out",
+}
+# Their names for providers, by the adapter that we speak to them with.
+_PROVIDERS: Mapping[str, tuple[str, ...]] = {
+    "gemini": ("google", "gemini"),
+    "vertex": ("google", "vertex_ai-language-models"),
+    "vertex_claude": ("anthropic", "vertex_ai-anthropic_models"),
+    "bedrock": ("aws", "bedrock", "bedrock_converse"),
+    "xai": ("x-ai", "xai"),
+    "fireworks": ("fireworks", "fireworks_ai"),
+    "together": ("together", "together_ai"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a data set says that a model costs."""
+
+    usd_per_mtok: Mapping[str, str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriceData:
+    """One data set."""
+
+    name: str
+    exact: Mapping[tuple[str, str], Mapping[str, str]]
+    """(provider, model id) -> rates."""
+    rules: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, str]]]] = field(default_factory=dict)
+    """Provider -> rules that say which ids they are for, with rates, in the order to try them."""
+
+    def quote(self, adapter: str, upstream_id: str) -> Quote | None:
+        """The price of a model at the provider that an adapter speaks to; None where the set does not know it."""
+        for provider in (adapter, *_PROVIDERS.get(adapter, ())):
+            rates = self.exact.get((provider, upstream_id))
+            if rates is None:
+                fitting = (rates for rule, rates in self.rules.get(provider, ()) if _fits(rule, upstream_id))
+                rates = next(fitting, None)
+            if rates is not None:
+                return Quote(rates, f"{self.name}, unverified")
+        return None
+
+
+def read_price_data(path: Path) -> PriceData:
+    """A data set from its JSON file; which of the two it is shows by its form.
+
+    Raises:
+        CatalogError: the file cannot be read, or is neither.
+    """
+    try:
+        with path.open("rb") as file:
+            data = msgspec.json.decode(file.read(_MOST_BYTES))
+    except OSError as error:
+        raise CatalogError(f"price data {path} cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise CatalogError(f"price data {path} is not JSON") from None
+    found = _genai(data) if isinstance(data, list) else _litellm(data) if isinstance(data, dict) else None
+    if found is None or not found.exact:
+        raise CatalogError(f"price data {path} is neither genai-prices' data.json nor litellm's model map")
+    return found
+
+
+def _genai(data: list[Any]) -> PriceData:
+    exact: dict[tuple[str, str], Mapping[str, str]] = {}
+    rules: dict[str, list[tuple[Mapping[str, Any], Mapping[str, str]]]] = {}
+    for provider, model in _models(data):
+        rates = _rates(_current(model.get("prices")), _GENAI, 1)
+        if rates is not None:
+            exact[provider, str(model.get("id"))] = rates
+            if isinstance(model.get("match"), dict):
+                rules.setdefault(provider, []).append((model["match"], rates))
+    return PriceData("genai-prices", exact, rules)
+
+
+def _models(data: list[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for provider in data:
+        if isinstance(provider, dict) and isinstance(provider.get("models"), list):
+            yield from ((str(provider.get("id")), m) for m in provider["models"] if isinstance(m, dict))
+
+
+def _current(prices: Any) -> Mapping[str, Any]:
+    """The row without a condition, else the last: rows with a condition begin later or hold for some hours."""
+    if isinstance(prices, dict):
+        return prices
+    rows = [row for row in prices if isinstance(row, dict)] if isinstance(prices, list) else []
+    plain = [row for row in rows if not row.get("constraint")] or rows[-1:]
+    found = plain[0].get("prices") if plain else None
+    return found if isinstance(found, dict) else {}
+
+
+def _litellm(data: Mapping[str, Any]) -> PriceData:
+    exact: dict[tuple[str, str], Mapping[str, str]] = {}
+    for name, model in data.items():
+        if isinstance(model, dict) and isinstance(provider := model.get("litellm_provider"), str):
+            rates = _rates(model, _LITELLM, 1_000_000)
+            if rates is not None:
+                exact[provider, name.removeprefix(f"{provider}/")] = rates
+    return PriceData("litellm", exact)
+
+
+def _rates(figures: Mapping[str, Any], names: Mapping[str, str], factor: int) -> Mapping[str, str] | None:
+    """Our rates from theirs; of a rate by length of prompt, what short prompts cost."""
+    found: dict[str, str] = {}
+    for theirs, ours in names.items():
+        value = figures.get(theirs)
+        rate = decimal_rate(value.get("base") if isinstance(value, dict) else value, factor)
+        if rate is not None:
+            found[ours] = rate
+    return found if {"input", "output"} <= found.keys() else None
+
+
+def _fits(rule: Mapping[str, Any], text: str, depth: int = 0) -> bool:
+    """Whether a rule of genai-prices is for this id. Its regular expressions are passed over: they could run on."""
+    for word, value in rule.items():
+        if word in ("or", "and") and isinstance(value, list) and depth < 8:
+            fits = [_fits(inner, text, depth + 1) for inner in value if isinstance(inner, dict)]
+            return any(fits) if word == "or" else bool(fits) and all(fits)
+        if isinstance(value, str):
+            if word == "equals":
+                return text == value
+            if word == "starts_with":
+                return text.startswith(value)
+            if word == "ends_with":
+                return text.endswith(value)
+            if word == "contains":
+                return value in text
+    return False
