@@ -32,10 +32,13 @@ class Parameters:
         Raises:
             CallerError: a value out of the deployment's range, a field that it rejects, or an unknown preset.
         """
+        defaults = self._defaults_of(deployment, tier, preset)
+        if not defaults and not deployment.unsupported_params and not deployment.param_ranges:
+            return chat, []
         warnings: list[str] = []
         changes: dict[str, bytes | None] = {
             name: default
-            for name, default in self._defaults_of(deployment, tier, preset).items()
+            for name, default in defaults.items()
             if name not in chat.members and not _given_otherwise(name, chat)
         }
         for name, action in deployment.unsupported_params.items():

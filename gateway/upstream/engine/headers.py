@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 def pairs(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -22,7 +23,7 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_head", "_values", "_without")
 
-    def __init__(self, head: bytes, without: frozenset[bytes] = frozenset()) -> None:
+    def __init__(self, head: bytes, without: frozenset[str] = frozenset()) -> None:
         self._head = head
         self._without = without
         self._values: dict[str, str] | None = None
@@ -30,13 +31,17 @@ class Headers(Mapping[str, str]):
     def _decoded(self) -> dict[str, str]:
         if self._values is None:
             values: dict[str, str] = {}
-            for raw_name, raw_value in pairs(self._head):
-                if raw_name in self._without:
-                    continue
-                name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            for line in self._head.decode("latin-1").split("\r\n")[1:-1]:
+                raw_name, _, raw_value = line.partition(":")
+                name, value = raw_name.lower(), raw_value.strip(" \t")
                 values[name] = f"{values[name]}, {value}" if name in values else value
+            for name in self._without:
+                values.pop(name, None)
             self._values = values
         return self._values
+
+    def get(self, name: str, default: Any = None) -> Any:  # the base class's own raises and catches for each miss
+        return self._decoded().get(name, default)
 
     def __getitem__(self, name: str) -> str:
         return self._decoded()[name]
@@ -49,4 +54,5 @@ class Headers(Mapping[str, str]):
 
     def raw(self) -> list[tuple[bytes, bytes]]:
         """Every line as it came, repeated ones apart."""
-        return [(name, value) for name, value in pairs(self._head) if name not in self._without]
+        without = {name.encode() for name in self._without}
+        return [(name, value) for name, value in pairs(self._head) if name not in without]

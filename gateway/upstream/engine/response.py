@@ -13,7 +13,7 @@ from gateway.upstream.engine.headers import Headers
 if TYPE_CHECKING:
     from gateway.upstream.engine.connection import Connection
 
-_DECODED_AWAY = frozenset({b"content-encoding", b"content-length"})
+_DECODED_AWAY = frozenset({"content-encoding", "content-length"})
 
 
 class Response(AsyncIterator[bytes]):
