@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := $(or $(TIERGATE_BENCH),../shared/bench)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +36,13 @@ check: install ## format, lint, types, tests
 format: install ## format the code and sort imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: install ## measure speed beside the reference stacks
+	$(BIN)/python -m benchmarks.micro_routing
+	$(BIN)/python -m benchmarks.micro_engine
+	$(BIN)/python -m benchmarks.micro_ledger
+	@if test -x "$(BENCH)/run.sh"; then TIERGATE_BENCH="$(BENCH)" $(BIN)/python -m benchmarks.side_by_side; \
+	else echo "no bench at $(BENCH): set TIERGATE_BENCH to measure beside the reference stacks"; fi
 
 lock: ## resolve the dependencies anew into the lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --group build -o requirements.lock
