@@ -59,6 +59,20 @@ class AdminApi:
         with self._open("GET", path, query, None) as response:
             yield from response
 
+    def chat(self, body: Any) -> tuple[int, bytes]:
+        """Status and body of a chat completion that this token's key asks for."""
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        url, data = f"{self._url}/v1/chat/completions", msgspec.json.encode(body)
+        request = urllib.request.Request(url, data, headers)  # noqa: S310  # http or https, see above
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            fail(f"cannot reach the gateway at {self._url}: {getattr(error, 'reason', error)}")
+
     @contextlib.contextmanager
     def _open(
         self, method: str, path: str, query: Mapping[str, str | None] | None, body: Any

@@ -29,10 +29,15 @@ File = Annotated[
 Output = Annotated[Path | None, typer.Option("--write", help="Write to this file in place of standard output.")]
 
 
+def catalog_path(file: Path | None) -> Path:
+    """The document that a command reads where it is given this one, or none."""
+    given = os.environ.get("TIERGATE_CATALOG")
+    return file or (Path(given) if given else default_catalog_path())
+
+
 def load_or_exit(file: Path | None) -> Snapshot:
     """The snapshot of a document; prints every problem and exits with 1 where it cannot take effect."""
-    given = os.environ.get("TIERGATE_CATALOG")
-    path = file or (Path(given) if given else default_catalog_path())
+    path = catalog_path(file)
     try:
         return load_catalog(path, os.environ, time.time())
     except InvalidCatalog as error:

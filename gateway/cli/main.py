@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import audit, catalog, keys, ledger, models, reconcile
+from gateway.cli import audit, catalog, decide, keys, ledger, models, prices, reconcile, versions
+from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
 from gateway.cli.report import report
 from gateway.cli.serve import serve
@@ -20,9 +21,13 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(explain)
 app.command()(report)
+app.command()(doctor)
+versions.add_to(catalog.app)
 catalog.app.command("simulate")(simulate_catalog)
 app.add_typer(catalog.app, name="catalog")
+decide.add_to(models.app)
 app.add_typer(models.app, name="models")
+app.add_typer(prices.app, name="prices")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(reconcile.app, name="reconcile")

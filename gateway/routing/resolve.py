@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway.catalog.snapshot import Snapshot, Target
 from gateway.errors import CallerError, Kind, bad_request
-from gateway.types import Model, Options
+from gateway.types import Capability, Model, Options, mask_of
+
+TRIAL = "trial:"
+"""Before a model's name, from an admin: ask it whatever the catalog says of it."""
+_EVERYTHING = mask_of(tuple(Capability))
 
 
 def resolve(snapshot: Snapshot, alias: str, options: Options, *, previews: bool = False) -> Target:
     """The tier, model or deployment that a name means in this version of the catalog.
 
-    `previews` also finds models that were discovered and are not approved yet, by `provider/id`.
+    `previews` also finds models that were discovered and are not approved yet, by `provider/id`, and with `trial:`
+    before a name any model as if it were in use and could do everything.
 
     Raises:
         CallerError: UNKNOWN_MODEL with the nearest names, MODEL_DISABLED with the reason, or BAD_REQUEST where
@@ -20,7 +26,7 @@ def resolve(snapshot: Snapshot, alias: str, options: Options, *, previews: bool 
     """
     target = snapshot.targets.get(alias)
     if target is None and previews:
-        target = snapshot.previews.get(alias)
+        target = snapshot.previews.get(alias) or _trial(snapshot, alias)
     if target is None:
         raise _unknown(snapshot, alias)
     if target.model is not None and target.model.status not in ("enabled", "deprecated"):
@@ -32,6 +38,20 @@ def resolve(snapshot: Snapshot, alias: str, options: Options, *, previews: bool 
             "gateway.prefer_provider",
         )
     return target
+
+
+def _trial(snapshot: Snapshot, alias: str) -> Target | None:
+    """The target of `trial:NAME`, for finding out what a model really can do."""
+    name = alias.removeprefix(TRIAL)
+    found = snapshot.targets.get(name) or snapshot.previews.get(name)
+    if name == alias or found is None or found.kind == "tier":
+        return None
+    deployments = tuple(
+        replace(d, model=replace(d.model, status="enabled", retires_at=None), capabilities=_EVERYTHING)
+        for d in found.tier.deployments
+    )
+    model = None if found.model is None else replace(found.model, status="enabled", retires_at=None)
+    return replace(found, tier=replace(found.tier, deployments=deployments), model=model)
 
 
 def _unknown(snapshot: Snapshot, alias: str) -> CallerError:
