@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench lock clean
+.PHONY: help install run test soak check format bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,9 @@ run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:4000 with the embedded s
 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest
+
+soak: install ## the fault tests at length: gateways killed under 10,000 requests
+	TIERGATE_SOAK=1 $(BIN)/python -m pytest tests/faults
 
 check: install ## format, lint, types, tests
 	$(BIN)/ruff format --check .

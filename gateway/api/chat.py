@@ -72,6 +72,8 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
         raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
     headers = dict(scope["headers"])
     exchange.caller = caller = await _identify(gateway, scope, headers)
+    if (retries := headers.get(b"x-stainless-retry-count", b"0")) != b"0":
+        exchange.sdk_retry = _count(retries)
     body = await read_body(headers, receive, gateway.settings.max_body_bytes)
     if b"idempotency-key" in headers:
         answer = await _complete_once(exchange, caller, headers, body, receive, send)
@@ -155,6 +157,14 @@ async def _identify(gateway: Gateway, scope: Scope, headers: dict[bytes, bytes])
         caller = await gateway.callers.identify(credential(scope["headers"]), client)
     caller.require(Permission.INFER)
     return caller
+
+
+def _count(retries: bytes) -> int:
+    """How often an SDK of Stainless's making has tried before; 0 where the header is none of theirs.
+
+    Source: https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py (read 2026-11-21).
+    """
+    return int(retries) if len(retries) <= 3 and retries.isdigit() else 0
 
 
 def _gateway_headers(headers: dict[bytes, bytes]) -> dict[str, str]:

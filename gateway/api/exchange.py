@@ -37,6 +37,7 @@ class Exchange:
         "gateway",
         "planned",
         "request_id",
+        "sdk_retry",
         "started",
         "ttft_ms",
         "warnings",
@@ -53,6 +54,8 @@ class Exchange:
         self.caller: Caller | None = None
         self.chat: Chat | None = None
         self.planned: Planned | None = None
+        self.sdk_retry = 0
+        """How often the caller's SDK says that it has tried this request before."""
         self.attempts: list[AttemptRecord] = []
         """How each attempt ended, for the log."""
         self.failures: list[tuple[Candidate, GatewayError]] = []

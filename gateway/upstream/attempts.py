@@ -208,6 +208,7 @@ class Call:
             output_tokens=needs.output_tokens,
             output_limit_tokens=deployment.model.output_tokens,
             choices=needs.choices,
+            sdk_retry=exchange.sdk_retry,
         )
 
     async def open(self) -> None:
@@ -385,6 +386,7 @@ class Call:
             ttft_ms=self.ttft_ms,
             service_tier=service_tier,
             status=self.response.status if self.response else 0,
+            upstream_id=_upstream_id(self.response) if self.response else None,
         )
         self._record(settlement, usage, error)
         return self.cost_nano
@@ -424,6 +426,16 @@ class Call:
                 completion_tokens=usage.completion_tokens,
             )
         )
+
+
+def _upstream_id(response: UpstreamResponse) -> str | None:
+    """The provider's name of the request, by which its bill may call it.
+
+    Source: https://platform.openai.com/docs/api-reference/debugging-requests and
+    https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
+    """
+    name = response.headers.get("x-request-id") or response.headers.get("request-id")
+    return name if name is None or (len(name) <= 128 and name.isprintable()) else None
 
 
 def _capped(chat: Chat, headroom: Headroom) -> Chat:
