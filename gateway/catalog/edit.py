@@ -188,7 +188,7 @@ def _apply(root: Any, change: Change, *, plain: bool) -> None:
     value = change.value if plain else _styled(change.value)
     if isinstance(node, list) and last == len(node):
         node.append(value)
-    elif isinstance(node, dict) or (isinstance(node, list) and isinstance(last, int) and last < len(node)):
+    elif (isinstance(node, dict) and isinstance(last, str)) or (isinstance(node, list) and last in range(len(node))):
         node[last] = value  # type: ignore[index]  # checked above, for the list by its length
     else:
         raise CatalogError(f"{written(change.path)} does not lead into the catalog")

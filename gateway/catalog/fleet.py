@@ -60,7 +60,8 @@ class Fleet:
         self._findings = findings
         self._checks = checks
         self._clock = clock
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        """Tells this process from the others."""
         self._recorded = ""
         self._said: tuple[str, str | None] | None = None
         self._said_at = 0.0
@@ -98,14 +99,14 @@ class Fleet:
             await self._versions.publish(source.text, by="file", note=_RECORDED)
             self._recorded = version
         if (version, source.problem) != self._said or now - self._said_at >= _SAID_AGAIN_S:
-            said = msgspec.json.encode(Member(self._name, version, source.problem, now))
-            await self._store.execute_command("HSET", SEEN, self._name, said)
+            said = msgspec.json.encode(Member(self.name, version, source.problem, now))
+            await self._store.execute_command("HSET", SEEN, self.name, said)
             self._said, self._said_at = (version, source.problem), now
             await self._forget(now)
 
     async def leave(self) -> None:
         """Says that this process ends."""
-        await self._store.execute_command("HDEL", SEEN, self._name)
+        await self._store.execute_command("HDEL", SEEN, self.name)
 
     async def _forget(self, now: float) -> None:
         found = await self._store.execute_command("HVALS", SEEN)
