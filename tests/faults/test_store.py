@@ -95,7 +95,7 @@ def test_the_books_are_exact_whatever_the_store_does(
         refused = [outcome for outcome in callers.outcomes if outcome.status == 503]
         assert all(outcome.limited for outcome in refused)
         assert all(outcome.seconds < LONGEST_REFUSAL_S for outcome in refused)
-        assert bool(refused) == may_refuse
+        assert may_refuse or not refused
         assert ask(fleet.gateways[0], keys[1], {"words": 3}, max_tokens=5).status == 200
 
 
