@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from gateway.catalog.models import DeploymentEntry, ModelEntry
 from gateway.catalog.prices import compile_prices
 from gateway.catalog.problems import printable
@@ -147,13 +149,16 @@ def _values(label: str, old: Any, new: Any) -> Iterator[str]:
         yield f"{label}: {_shown(old)} -> {_shown(new)}"
 
 
-def _plain(entries: Mapping[str, Any], without: str = "") -> dict[str, Any]:
-    return {
-        name: entry.model_dump(
-            mode="json", by_alias=True, exclude_defaults=True, exclude={without} if without else None
-        )
-        for name, entry in entries.items()
-    }
+def _plain(entries: Mapping[str, BaseModel], without: str = "") -> dict[str, dict[str, Any]]:
+    """Entries as they are written, and with the defaults of what they leave out, so that both can be named."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, entry in entries.items():
+        whole = entry.model_dump(mode="json", by_alias=True, exclude={without} if without else None)
+        found[name] = {
+            **whole,
+            **entry.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=set(whole)),
+        }
+    return found
 
 
 def _shown(value: Any) -> str:
