@@ -27,9 +27,11 @@ from gateway.admin.routes import admin_routes
 from gateway.api.chat import ChatCompletions
 from gateway.api.departures import Departures
 from gateway.api.errors import handlers
+from gateway.api.feedback import take_feedback
 from gateway.api.health import healthz, metrics, readyz
 from gateway.api.models import list_models, show_model
 from gateway.api.recall import SHARE_KEPT_S
+from gateway.api.shadows import Shadows
 from gateway.banner import banner
 from gateway.callers.bootstrap import open_callers
 from gateway.callers.idempotency import Idempotency
@@ -40,7 +42,10 @@ from gateway.gateway import Gateway
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.outbox import Alert
 from gateway.log import get_logger
+from gateway.routing.arms import Arms
+from gateway.routing.canaries import Canaries
 from gateway.routing.decisions import Decisions
+from gateway.routing.feedback import Feedback
 from gateway.routing.health import Breakers, Transition
 from gateway.routing.recent import Recent
 from gateway.routing.retry import RetryBudgets
@@ -108,6 +113,7 @@ def create_app(
         lifespan=lifespan,
         routes=[
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/feedback", take_feedback, methods=["POST"]),
             Route("/v1/models", list_models, methods=["GET"]),
             Route("/v1/models/{model:path}", show_model, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
@@ -172,6 +178,15 @@ async def open_gateway(
         sessions = Sessions(store, monotonic)
         await sessions.start()
         stack.push_async_callback(sessions.close)
+        statistics = Statistics(monotonic)
+        canaries = Canaries(store, statistics, lambda: catalog.current, clock)
+        await canaries.start()
+        stack.push_async_callback(canaries.close)
+        arms = Arms(store)
+        await arms.start()
+        stack.push_async_callback(arms.close)
+        shadows = Shadows()
+        stack.push_async_callback(shadows.close)
         gateway = Gateway(
             settings=settings,
             clock=clock,
@@ -184,7 +199,7 @@ async def open_gateway(
             ledger=ledger,
             upstream=upstream,
             breakers=Breakers(monotonic, clock, chance.random, [_log_transition(metrics)]),
-            statistics=Statistics(monotonic),
+            statistics=statistics,
             retries=RetryBudgets(monotonic),
             departures=Departures(),
             metrics=metrics,
@@ -192,6 +207,10 @@ async def open_gateway(
             decisions=decisions,
             sessions=sessions,
             budget_shares=Recent(monotonic, SHARE_KEPT_S),
+            canaries=canaries,
+            arms=arms,
+            shadows=shadows,
+            feedback=Feedback(store),
             store=store,
         )
         desk = open_desk(gateway, opened)

@@ -12,13 +12,17 @@ from gateway.routing.plan import Planner
 
 if TYPE_CHECKING:
     from gateway.api.departures import Departures
+    from gateway.api.shadows import Shadows
     from gateway.callers.callers import Callers
     from gateway.callers.idempotency import Idempotency
     from gateway.catalog.living import LivingCatalog
     from gateway.catalog.snapshot import Snapshot
     from gateway.catalog.source import CatalogSource
     from gateway.ledger.ledger import Ledger
+    from gateway.routing.arms import Arms
+    from gateway.routing.canaries import Canaries
     from gateway.routing.decisions import Decisions
+    from gateway.routing.feedback import Feedback
     from gateway.routing.health import Breakers
     from gateway.routing.recent import Recent
     from gateway.routing.retry import RetryBudgets
@@ -63,6 +67,10 @@ class Gateway:
     sessions: Sessions
     budget_shares: Recent[str, float]
     """By key id, what the store said lately of the share left."""
+    canaries: Canaries
+    arms: Arms
+    shadows: Shadows
+    feedback: Feedback
     store: Any
     inflight: int = 0
     draining: bool = False

@@ -472,6 +472,10 @@ class Facts(Struct, frozen=True, array_like=True):
     """The deployment that serves this caller's session so far."""
     labels: frozenset[str] = frozenset()
     """The caller's key and its tags, as `key:NAME` and `tag:NAME=VALUE`; what a tier's overrides look at."""
+    subject: int | None = None
+    """Digest of the key and session or user that stay in one arm of an experiment; None: each request draws its own."""
+    stopped: frozenset[str] = frozenset()
+    """Canaries that were stopped, by their marks."""
 
 
 class Drop(Struct, frozen=True, array_like=True):
@@ -494,6 +498,34 @@ class Candidate(Struct, frozen=True):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """One of the ways in which an experiment treats requests."""
+
+    experiment: str
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Request parameters of this arm; the caller's own still win."""
+    copy: Copy | None = None
+
+    @property
+    def tag(self) -> tuple[str, str]:
+        """How ledger entries tell it: reports by `tag:experiment:NAME` have a row for each arm."""
+        return f"experiment:{self.experiment}", self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """Where a shadowed request is sent once more, and what all its copies may cost."""
+
+    to: str
+    """A model or a deployment."""
+    arm: Arm
+    """What the copy counts for."""
+    budget_nano: int
+    per: str
+
+
 class Plan(Struct, frozen=True):
     """The route of one request: candidates in the order to try them."""
 
@@ -506,6 +538,8 @@ class Plan(Struct, frozen=True):
     """What the request was moved from, where a deprecated or vanished model was asked for."""
     steps: tuple[str, ...] = ()
     """What each policy did, in words; only filled when an explanation is asked for."""
+    arms: tuple[Arm, ...] = ()
+    """The request's arm in each experiment of the tier."""
 
 
 # -------------------------------------------------------------------------------------------------------------- ledger

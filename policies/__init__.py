@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from policies import arguments
+from policies import arguments, trial_arguments
 from policies.arguments import plain
 from policies.capability import Capable
 from policies.chain import Factory, compile_chain
@@ -39,4 +39,8 @@ POLICIES: Mapping[str, Factory] = {
     "weighted": plain(Weighted),
     # which tier
     "step_down": arguments.step_down,
+    # comparisons
+    "canary": trial_arguments.canary,
+    "experiment": trial_arguments.experiment,
+    "shadow": trial_arguments.shadow,
 }

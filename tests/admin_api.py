@@ -11,6 +11,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,19 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
         listener.close()
 
 
+class FakeTrials:
+    """One experiment without requests, whose canary is never stopped."""
+
+    def listed(self) -> list[dict[str, Any]]:
+        return [{"experiment": "known", "kind": "experiment", "tier": "fast", "models": ["a", "b"]}]
+
+    async def report(self, tenant: str, title: str, start: datetime, end: datetime) -> dict[str, Any]:
+        return {"experiment": title, "from": f"{start:%Y-%m-%d}", "to": f"{end:%Y-%m-%d}", "arms": []}
+
+    async def resume(self, title: str) -> bool:
+        return False
+
+
 @pytest.fixture
 async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Path) -> AsyncIterator[AdminApi]:
     """A running admin API with fakes behind its hooks."""
@@ -216,6 +230,7 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
         reload_catalog=reload_catalog,
         explain_past=explain_past,
         decisions=decisions,
+        trials=FakeTrials(),  # type: ignore[arg-type]
         explain=explain,
     )
     async with serving(app) as url:

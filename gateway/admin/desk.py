@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.admin.audit import Audit
 from gateway.callers.caller import Caller
@@ -13,6 +13,9 @@ from gateway.callers.keys import Pepper
 from gateway.callers.records import KeyRecords
 from gateway.catalog.living import LivingCatalog
 from gateway.storage.client import Store
+
+if TYPE_CHECKING:
+    from gateway.admin.trials import Trials
 
 Facts = Mapping[str, Any]
 
@@ -37,5 +40,7 @@ class Desk:
     """The decision of a request of the caller's tenant by its id; None where none is kept."""
     decisions: Callable[[float, Caller], AsyncIterator[bytes]]
     """The decisions of the caller's tenant since a time (epoch seconds), as lines for `catalog simulate`."""
+    trials: Trials
+    """Experiments, canaries and shadows."""
     explain: Callable[[bytes, Caller], Awaitable[Facts]]
     """The plan that a chat-completions body would get now from this caller."""

@@ -9,6 +9,7 @@ import msgspec
 from gateway.admin.audit import Audit
 from gateway.admin.decisions import PastDecisions
 from gateway.admin.desk import Desk, Facts
+from gateway.admin.trials import Trials, canaries
 from gateway.api.decide import decide
 from gateway.callers.bootstrap import Opened
 from gateway.callers.caller import Caller
@@ -51,6 +52,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
         reload_catalog=reload,
         explain_past=past.explain,
         decisions=past.lines,
+        trials=Trials(gateway),
         explain=explain_now,
     )
 
@@ -86,6 +88,7 @@ def _health(gateway: Gateway) -> dict[str, Any]:
     return {
         "catalog": {"version": snapshot.version, "problem": problem, "warnings": list(snapshot.warnings)},
         "ledger": gateway.ledger.lag,
+        "canaries": canaries(gateway),
         "inflight": gateway.inflight,
         "draining": gateway.draining,
         "deployments": deployments,

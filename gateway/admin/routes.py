@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import catalog, keys, models, reconcile, reports, system
+from gateway.admin import catalog, experiments, keys, models, reconcile, reports, system
 from gateway.admin.bodies import KeyChange, KeyList, KeyView, MintedKey, NewKey, Nothing, Rotation
 from gateway.admin.guard import Guarded
 from gateway.admin.openapi import describe
@@ -109,6 +109,28 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         "Routing decisions of the last hours, a line each: needs and facts, no prompts.",
         system.list_decisions,
         query=system.DecisionsQuery,
+    ),
+    operation(
+        "GET",
+        f"{ROOT}/experiments",
+        Permission.READ_HEALTH,
+        "Experiments, canaries and shadows of the catalog, and how the canaries stand.",
+        experiments.list_experiments,
+    ),
+    operation(
+        "GET",
+        f"{ROOT}/experiments/{{name}}",
+        Permission.READ_REPORTS,
+        "Requests, errors, latency, cost and feedback by arm.",
+        experiments.show_experiment,
+        query=experiments.ExperimentPeriod,
+    ),
+    operation(
+        "POST",
+        f"{ROOT}/experiments/{{name}}/resume",
+        Permission.OPERATE,
+        "Let a stopped canary go on.",
+        experiments.resume_experiment,
     ),
     operation(
         "GET",

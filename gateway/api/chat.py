@@ -81,6 +81,8 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
         answer = await _complete(exchange, caller, headers, body, receive, send)
     if answer is not None:
         await send_json(send, answer.status, answer.body, answer.headers)
+    if exchange.planned is not None and exchange.planned.plan.arms:
+        gateway.shadows.follow(exchange, exchange.planned)
 
 
 async def _complete_once(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from msgspec import Struct
 
 from gateway.api.recall import NOTHING, Recalled
@@ -14,6 +16,8 @@ from gateway.routing.decision import encode
 from gateway.routing.needs import infer_needs
 from gateway.routing.resolve import resolve
 from gateway.types import Deployment, Facts, Needs, Options, Plan
+
+_NONE: frozenset[str] = frozenset()
 
 
 class Planned(Struct, frozen=True):
@@ -43,6 +47,9 @@ def decide(
     routing = gateway.routing()
     target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
     needs = infer_needs(chat, options)
+    subject, stopped = None, _NONE
+    if routing.planner.tries:
+        subject, stopped = _subject(caller, chat, options), gateway.canaries.stopped
     facts = Facts(
         now=now,
         seed=gateway.chance.getrandbits(32),
@@ -54,9 +61,19 @@ def decide(
         allowed_models=caller.allowed_models(routing.snapshot.models),
         sticky=recalled.sticky,
         labels=caller.labels,
+        subject=subject,
+        stopped=stopped,
     )
     plan = routing.planner.plan(chat.model, target, needs, options, facts, explain=options.explain)
     return Planned(caller, chat, options, routing, target, needs, facts, plan, recalled.session)
+
+
+def _subject(caller: Caller, chat: Chat, options: Options) -> int | None:
+    """A digest of who stays in one arm: the key's session, else its user."""
+    who = options.session or chat.head.user
+    if who is None:
+        return None
+    return int.from_bytes(blake2b(f"{caller.key_id}\0{who}".encode("utf-8", "replace"), digest_size=8).digest())
 
 
 def record_of(planned: Planned) -> bytes:

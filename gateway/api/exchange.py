@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.api.departures import Watch
 from gateway.api.http import HeaderLines, Receive, id_headers
 from gateway.api.replies import retirement_headers
-from gateway.errors import GatewayError
+from gateway.errors import CallerError, GatewayError
 from gateway.ledger.cost import estimate_tokens
 from gateway.telemetry.requests import AttemptRecord, RequestRecord
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.callers.caller import Caller
     from gateway.chat import Chat
     from gateway.gateway import Gateway
-    from gateway.types import Candidate, OnCallerLeft
+    from gateway.types import Arm, Candidate, OnCallerLeft
 
 
 class Exchange:
@@ -122,6 +122,8 @@ class Exchange:
             self.watch.close()
         caller, chat, candidate = self.caller, self.chat, self.answered_by
         plan = self.planned.plan if self.planned else None
+        if plan is not None and plan.arms and caller is not None:
+            self._count_arms(caller.tenant, plan.arms, status, error)
         self.gateway.requests.record(
             RequestRecord(
                 timestamp=self.at,
@@ -141,6 +143,20 @@ class Exchange:
                 warnings=self.warnings,
                 attempts=self.attempts,
             )
+        )
+
+    def _count_arms(self, tenant: str, arms: tuple[Arm, ...], status: int, error: GatewayError | None) -> None:
+        """What the request says of its arms; nothing where its caller left, or was refused for what it asked."""
+        if isinstance(error, CallerError) or (400 <= status < 500 and status != 429):
+            return
+        broke_off = bool(self.failures) and self.answered_by is self.failures[-1][0]
+        self.gateway.arms.count(
+            tenant,
+            arms,
+            self.at,
+            failed=broke_off or status >= 500 or status == 429,
+            latency_ms=(self.gateway.monotonic() - self.started) * 1000,
+            ttft_ms=self.ttft_ms,
         )
 
 

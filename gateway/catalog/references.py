@@ -10,7 +10,9 @@ from adapters import ADAPTERS
 from gateway.catalog.document import Document
 from gateway.catalog.problems import Path, Problem, hint, printable, shown
 from policies import compile_chain
+from policies.shadow import Shadow
 from policies.step_down import StepDown
+from policies.trial import Trial
 
 
 def check_references(document: Document) -> list[Problem]:
@@ -107,8 +109,9 @@ class _Checker:
             quality = _mapping(tier.get("match")).get("quality")
             qualities = {_text(model.get("quality")): None for model in self._models.values() if model.get("quality")}
             yield from self._known((*path, "match", "quality"), quality, "quality", qualities)
+            titles: set[str] = set()
             for index, item in enumerate(_list(tier.get("policy"))):
-                yield from self._check_policy((*path, "policy", index), item)
+                yield from self._check_policy((*path, "policy", index), item, members or self._models, titles)
 
     def _check_model_list(self, path: Path, models: Any) -> Iterator[Problem]:
         seen: set[str] = set()
@@ -118,7 +121,8 @@ class _Checker:
                 yield self._document.problem((*path, index), f"{shown(model)} stands here twice; remove one")
             seen.add(_text(model))
 
-    def _check_policy(self, path: Path, item: Any) -> Iterator[Problem]:
+    def _check_policy(self, path: Path, item: Any, members: Mapping[str, Any], titles: set[str]) -> Iterator[Problem]:
+        """`members` are the tier's models, `titles` the experiments that stand before this item."""
         try:
             (policy,) = compile_chain([item])
         except ValueError as error:
@@ -126,6 +130,14 @@ class _Checker:
             return
         if isinstance(policy, StepDown):
             yield from self._known(path, policy.to, "tier", self._tiers)
+        if isinstance(policy, Trial):
+            if policy.title in titles:
+                yield self._document.problem(path, f"a second {shown(policy.title)} in this tier; give it another name")
+            titles.add(policy.title)
+            copied = isinstance(policy, Shadow)
+            for name in policy.models:
+                what = "model or deployment" if copied else "model of the tier"
+                yield from self._known(path, name, what, self._targets() if copied else members)
 
     def _check_aliases(self) -> Iterator[Problem]:
         targets = self._targets()

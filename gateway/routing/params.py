@@ -1,6 +1,7 @@
 """Parameters: what catalog, tier and preset add to a request, and what a deployment cannot take.
 
-They inherit provider -> model -> deployment -> tier -> preset -> request: the caller's own word always wins.
+They inherit provider -> model -> deployment -> tier -> arm of an experiment -> preset -> request: the caller's own word
+always wins.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from gateway.chat import Chat
 from gateway.errors import bad_request
-from gateway.types import Deployment, Tier
+from gateway.types import Arm, Deployment, Tier
 
 
 class Parameters:
@@ -22,17 +23,17 @@ class Parameters:
 
     def __init__(self, presets: Mapping[str, Mapping[str, Any]]) -> None:
         self._presets = presets
-        self._defaults: dict[tuple[str, str | None, str | None], dict[str, bytes]] = {}
+        self._defaults: dict[tuple[str, str | None, str | None, tuple[Arm, ...]], dict[str, bytes]] = {}
 
     def apply(
-        self, chat: Chat, deployment: Deployment, tier: Tier | None, preset: str | None
+        self, chat: Chat, deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...] = ()
     ) -> tuple[Chat, list[str]]:
         """The request as this deployment shall get it, and a warning for each field that it had to lose.
 
         Raises:
             CallerError: a value out of the deployment's range, a field that it rejects, or an unknown preset.
         """
-        defaults = self._defaults_of(deployment, tier, preset)
+        defaults = self._defaults_of(deployment, tier, preset, arms)
         if not defaults and not deployment.unsupported_params and not deployment.param_ranges:
             return chat, []
         warnings: list[str] = []
@@ -65,14 +66,19 @@ class Parameters:
                 )
         return (chat.replace(changes) if changes else chat), warnings
 
-    def _defaults_of(self, deployment: Deployment, tier: Tier | None, preset: str | None) -> dict[str, bytes]:
-        key = (deployment.name, tier.name if tier else None, preset)
+    def _defaults_of(
+        self, deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...]
+    ) -> dict[str, bytes]:
+        key = (deployment.name, tier.name if tier else None, preset, arms)
         defaults = self._defaults.get(key)
         if defaults is None:
             if preset is not None and preset not in self._presets:
                 known = ", ".join(sorted(self._presets)) or "none"
                 raise bad_request(f"Unknown preset '{preset}'. Presets of this gateway: {known}.", "gateway.preset")
-            merged = {**deployment.params, **(tier.params if tier else {}), **(self._presets[preset] if preset else {})}
+            merged = {**deployment.params, **(tier.params if tier else {})}
+            for arm in arms:
+                merged |= arm.params
+            merged |= self._presets[preset] if preset else {}
             defaults = {name: msgspec.json.encode(value) for name, value in merged.items()}
             self._defaults[key] = defaults
         return defaults

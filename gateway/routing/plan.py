@@ -16,7 +16,7 @@ from gateway.routing.conversations import Conversations, weighs_cost
 from gateway.routing.pool import Pool
 from gateway.routing.refusal import refusal
 from gateway.routing.trail import Trail
-from gateway.types import Candidate, Facts, Needs, Options, Plan, Tier
+from gateway.types import Arm, Candidate, Facts, Needs, Options, Plan, Tier
 from policies import compile_chain
 from policies.access import Allowed
 from policies.base import Context, Policy
@@ -25,6 +25,7 @@ from policies.health import Healthy
 from policies.price import MaxCost, PriceKnown
 from policies.provider import PreferProvider
 from policies.step_down import StepDown
+from policies.trial import Trial
 
 _ALLOWED = Allowed()
 _FITS = Fits()
@@ -47,9 +48,11 @@ class Planner:
         "_pools",
         "_preferences",
         "_stepping",
+        "_trials",
         "circumstances",
         "conversations",
         "snapshot",
+        "tries",
     )
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -63,6 +66,13 @@ class Planner:
         self._preferences = {name: PreferProvider((name,)) for name in snapshot.providers}
         self._members = {name: _models_of(tier) for name, tier in snapshot.tiers.items()}
         self.conversations = Conversations(snapshot)
+        self._trials = {
+            name: trials
+            for name, tier in snapshot.tiers.items()
+            if (trials := tuple(rule for rule in tier.policy if isinstance(rule, Trial)))
+        }
+        self.tries = bool(self._trials)
+        """Whether any tier has an experiment, a canary or a shadow."""
         self._stepping = frozenset(
             name for name, tier in snapshot.tiers.items() if any(isinstance(rule, StepDown) for rule in tier.policy)
         )
@@ -85,6 +95,7 @@ class Planner:
         tier, candidates = self._route(target, needs, options, facts, trail)
         if not candidates:
             raise self._refusal(alias, target, needs, options, facts)
+        trials = self._trials.get(tier.name) if self.tries else None
         return Plan(
             alias,
             tier.name if target.kind == "tier" else None,
@@ -92,6 +103,7 @@ class Planner:
             tuple(trail.dropped) if trail is not None else (),
             target.substituted,
             tuple(trail.steps) if trail is not None else (),
+            () if trials is None else _arms(trials, Context(needs, options, facts, tier)),
         )
 
     def concerned(self, target: Target, served: str | None) -> frozenset[str]:
@@ -232,6 +244,11 @@ class Planner:
 def _with_healthy(chain: Sequence[Policy]) -> tuple[Policy, ...]:
     """The chain with `healthy` before it, unless it names a place for it."""
     return tuple(chain) if any(policy.name == Healthy.name for policy in chain) else (_HEALTHY, *chain)
+
+
+def _arms(trials: Sequence[Trial], context: Context) -> tuple[Arm, ...]:
+    drawn = (trial.arm(context) for trial in trials)
+    return tuple(arm for arm in drawn if arm is not None)
 
 
 def _models_of(tier: Tier) -> frozenset[str]:

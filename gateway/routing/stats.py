@@ -49,6 +49,11 @@ class Statistics:
         )
         self._seen_at[deployment] = self._clock()
 
+    def forget(self, deployment: str) -> None:
+        """Counts the deployment as unmeasured again."""
+        self._stats.pop(deployment, None)
+        self._seen_at.pop(deployment, None)
+
     def view(self) -> Mapping[str, Stats]:
         """The statistics by deployment. The mapping is live, its values never change: record at once what must stay."""
         now = self._clock()

@@ -48,6 +48,12 @@ class Metrics:
         self.catalog_reloads = Counter(
             "tiergate_catalog_reloads", "Catalog documents seen, by result.", ["result"], registry=self.registry
         )
+        self.shadows = Counter(
+            "tiergate_shadows",
+            "Requests to copy to another deployment: begun, or left out because too many were under way (busy).",
+            ["experiment", "outcome"],
+            registry=self.registry,
+        )
         self.log_lines_dropped = Counter(
             "tiergate_log_lines_dropped", "Request log lines that could not be written.", registry=self.registry
         )

@@ -167,7 +167,10 @@ class Call:
         "ttft_ms",
     )
 
-    def __init__(self, exchange: Exchange, planned: Planned, candidate: Candidate, permit: Permit) -> None:
+    def __init__(
+        self, exchange: Exchange, planned: Planned, candidate: Candidate, permit: Permit, *, number: int | None = None
+    ) -> None:
+        """`number` tells it from the request's other attempts; left out, it is the next."""
         gateway, caller, plan, needs = exchange.gateway, planned.caller, planned.plan, planned.needs
         deployment = candidate.deployment
         self.exchange = exchange
@@ -187,13 +190,16 @@ class Call:
         self._estimated = False
         self._dispatched = False
         """Whether the provider may have seen anything of the request."""
+        tags = planned.options.tags or caller.tags
+        if plan.arms:
+            tags = (*tags, *(arm.tag for arm in plan.arms))
         self.attempt = Attempt(
             request_id=exchange.request_id,
             at=gateway.clock(),
             tenant=caller.tenant,
             key=caller.key_id,
             team=caller.team,
-            tags=planned.options.tags or caller.tags,
+            tags=tags,
             alias=plan.alias,
             tier=plan.tier,
             model=deployment.model.name,
@@ -202,7 +208,7 @@ class Call:
             price=candidate.price,
             catalog=planned.routing.snapshot.version,
             stream=planned.chat.stream,
-            retry=len(exchange.attempts),
+            retry=len(exchange.attempts) if number is None else number,
             input_tokens=needs.input_tokens,
             input_bound_tokens=needs.input_bound_tokens,
             output_tokens=needs.output_tokens,
@@ -224,7 +230,9 @@ class Call:
             self.headroom = await gateway.ledger.reserve(self.attempt, limits)
             chat = _capped(chat, self.headroom)
         tier = planned.target.tier
-        chat, self.exchange.warnings = planned.routing.parameters.apply(chat, deployment, tier, planned.options.preset)
+        chat, self.exchange.warnings = planned.routing.parameters.apply(
+            chat, deployment, tier, planned.options.preset, planned.plan.arms
+        )
         adapter = ADAPTERS[deployment.provider.adapter]
         body = adapter.request(chat, deployment)
         endpoint = deployment.stream_endpoint if chat.stream else deployment.endpoint

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from gateway.catalog.source import CatalogSource
 
-ENV = {"OPENAI_API_KEY": "sk-canary-1", "ANTHROPIC_API_KEY": "sk-canary-2"}
+ENV = {"OPENAI_API_KEY": "sk-hidden-1", "ANTHROPIC_API_KEY": "sk-hidden-2"}
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -106,6 +106,6 @@ def test_a_broken_document_never_takes_partial_effect(document: str, tmp_path: P
             assert file == str(path)
             assert 1 <= int(number) <= text.count(b"\n") + 1
             assert len(said) > 10
-        assert "canary" not in source.problem
+        assert "sk-hidden" not in source.problem
 
     check()

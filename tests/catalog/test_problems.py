@@ -133,6 +133,23 @@ NEW_MODEL = "  new: {{capabilities: [text_input], {}}}\n"
             "tiers.quick.policy[0]: unknown tier 'fsat' — did you mean 'fast'?",
         ),
         (
+            "quick: {match: {quality: quick, require: [image_input]}}",
+            "quick: {models: [gpt-5-mini], policy: [{canary: {name: c, models: [claude-haiku-4-5], share: 5%}}]}",
+            "tiers.quick.policy[0]: unknown model of the tier 'claude-haiku-4-5'",
+        ),
+        (
+            "quick: {match: {quality: quick, require: [image_input]}}",
+            "quick: {models: [gpt-5-mini], policy: [{shadow: {name: s, to: gpt-5-minni, share: 5%, "
+            "budget: {usd: 1, per: day}}}]}",
+            "tiers.quick.policy[0]: unknown model or deployment 'gpt-5-minni' — did you mean 'gpt-5-mini'?",
+        ),
+        (
+            "quick: {match: {quality: quick, require: [image_input]}}",
+            "quick: {models: [gpt-5-mini], policy: [{experiment: {name: e, arms: {a: {}, b: {}}}}, "
+            "{canary: {name: e, models: [gpt-5-mini], share: 5%}}]}",
+            "tiers.quick.policy[1]: a second 'e' in this tier; give it another name",
+        ),
+        (
             "tiers:\n",
             NEW_MODEL.format("deployments: [{provider: local, id: a}, {provider: local, id: b}]") + "tiers:\n",
             "models.new.deployments[1]: a second deployment 'local/new' — give it a suffix, as in suffix: eu",

@@ -19,6 +19,9 @@ EXAMPLES: dict[str, Any] = {
     "ordered": ["a", "b"],
     "prefer_provider": "openai",
     "step_down": {"when": "budget_left < 20%", "to": "fast"},
+    "experiment": {"name": "size", "arms": {"a": {"models": ["a"]}, "b": {"weight": 2, "params": {"top_p": 0.5}}}},
+    "canary": {"name": "next", "models": ["a"], "share": "5%"},
+    "shadow": {"name": "next", "to": "p/a", "share": "10%", "budget": {"usd": "5", "per": "day"}},
 }
 
 
@@ -52,6 +55,29 @@ def test_every_policy_can_be_named(name: str) -> None:
         ([{"step_down": {"when": "broke", "to": "fast"}}], "`when` is 'broke'; write a share of the budget"),
         ([{"step_down": {"when": "budget_left < 120%", "to": "fast"}}], "between 0 and 100"),
         ([{"step_down": {"when": "budget_left < 20%"}}], "write {step_down: {when: 'budget_left < 20%', to: fast}}"),
+        (["experiment"], "policy[0]: experiment: got None; write {experiment: {name: tone, arms: {"),
+        ([{"experiment": {"name": "a b", "arms": {"a": {}, "b": {}}}}], "name is 'a b'; want up to 48 letters, digits"),
+        ([{"experiment": {"name": "x", "arms": {"a": {}}}}], "arms must be a mapping of 2 to 16 arms"),
+        ([{"experiment": {"name": "x", "arms": {"a": {"weight": 0}, "b": {}}}}], "the weight of arm 'a' is 0"),
+        ([{"experiment": {"name": "x", "arms": {"a": {"params": {"model": "m"}}, "b": {}}}}], "must not change model"),
+        ([{"experiment": {"name": "x", "arms": {"a": {"params": [1]}, "b": {}}}}], "must be request fields"),
+        (
+            [{"experiment": {"name": "x", "arms": {"a": {"models": []}, "b": {}}}}],
+            "models is []; write a list",
+        ),
+        ([{"canary": {"name": "x", "models": "m", "share": 5}}], "share is 5; write a percentage above 0"),
+        ([{"canary": {"name": "x", "models": "m", "share": "101%"}}], "share is '101%'"),
+        ([{"canary": {"name": "x", "models": "m", "share": "5%", "latency": 0.5}}], "latency is 0.5; it must be"),
+        ([{"canary": {"name": "x", "models": "m", "share": "5%", "stop": 1}}], "write {canary: {name: nano"),
+        ([{"shadow": {"name": "x", "to": "m", "share": "5%"}}], "write {shadow: {name: next, to: gpt-5"),
+        (
+            [{"shadow": {"name": "x", "to": "m", "share": "5%", "budget": {"usd": "-1", "per": "day"}}}],
+            "the budget's usd is '-1'; write US dollars above 0",
+        ),
+        (
+            [{"shadow": {"name": "x", "to": "m", "share": "5%", "budget": {"usd": "1", "per": "year"}}}],
+            "the budget's per is 'year'; write one of hour, day, month, total",
+        ),
     ],
 )
 def test_a_bad_list_names_the_item_and_the_fix(items: Any, message: str) -> None:
