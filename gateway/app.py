@@ -98,7 +98,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                opening = open_gateway(settings, transport, clock, monotonic, chance)
+                opening = open_gateway(settings, transport, clock, monotonic, chance, ids)
                 app.state.gateway, app.state.desk = await stack.enter_async_context(opening)
             except _CANNOT_START as error:
                 sys.stderr.write(f"tiergate: {error}\n")
@@ -106,7 +106,8 @@ def create_app(
                 raise
             yield
 
-    chance = random.Random(settings.seed)  # noqa: S311  # for ids and routing, never for secrets
+    chance = random.Random(settings.seed)  # noqa: S311  # for routing, never for secrets
+    ids = random.Random()  # noqa: S311  # not seeded: ids must differ between processes
     chat = ChatCompletions()
     return Application(
         hot={("POST", "/v1/chat/completions"): chat},
@@ -121,7 +122,7 @@ def create_app(
             Route("/metrics", metrics, methods=["GET"]),
             *admin_routes(),
         ],
-        exception_handlers=handlers(clock, chance),
+        exception_handlers=handlers(clock, ids),
     )
 
 
@@ -132,6 +133,7 @@ async def open_gateway(
     clock: Callable[[], float],
     monotonic: Callable[[], float],
     chance: random.Random,
+    ids: random.Random,
 ) -> AsyncIterator[tuple[Gateway, Desk]]:
     """Everything that runs, opened in order and closed in the opposite one."""
     async with contextlib.AsyncExitStack() as stack:
@@ -153,7 +155,7 @@ async def open_gateway(
             monotonic=monotonic,
         )
         stack.push_async_callback(opened.callers.close)
-        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=chance, on_alert=_log_alert)
+        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=ids, on_alert=_log_alert)
         await ledger.start()
         stack.push_async_callback(ledger.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
@@ -192,6 +194,7 @@ async def open_gateway(
             clock=clock,
             monotonic=monotonic,
             chance=chance,
+            ids=ids,
             catalog=catalog,
             living=living,
             callers=opened.callers,

@@ -51,6 +51,9 @@ class Gateway:
     clock: Callable[[], float]
     monotonic: Callable[[], float]
     chance: Random
+    """Chance in routing, seeded where the operator wants decisions to be reproducible."""
+    ids: Random
+    """Makes ids, and is never seeded: two processes must not make the same ones, or costs would count as one."""
     catalog: CatalogSource
     living: LivingCatalog
     callers: Callers

@@ -47,7 +47,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
         audit=Audit(gateway.store, opened.pepper, gateway.clock),
         catalog=gateway.living,
         clock=gateway.clock,
-        new_request_id=lambda: new_request_id(gateway.clock(), gateway.chance),
+        new_request_id=lambda: new_request_id(gateway.clock(), gateway.ids),
         health=health,
         reload_catalog=reload,
         explain_past=past.explain,

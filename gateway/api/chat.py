@@ -41,7 +41,7 @@ class ChatCompletions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway: Gateway = scope["app"].state.gateway
-        exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.chance))
+        exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.ids))
         gateway.inflight += 1
         status, failure = 200, None
         try:

@@ -20,11 +20,11 @@ log = get_logger("api")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def handlers(clock: Callable[[], float], chance: Random) -> Mapping[Any, Handler]:
-    """Starlette's table of exception handlers. `clock` and `chance` make the request ids."""
+def handlers(clock: Callable[[], float], ids: Random) -> Mapping[Any, Handler]:
+    """Starlette's table of exception handlers. `clock` and `ids` make the request ids."""
 
     def respond(error: GatewayError) -> Response:
-        request_id = new_request_id(clock(), chance)
+        request_id = new_request_id(clock(), ids)
         body = msgspec.json.encode(error.envelope(request_id))
         response = Response(body, status_code=error.status, media_type="application/json")
         response.raw_headers.extend(error_headers(error, request_id))
