@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from gateway.storage.client import Store, server_version, connect
+from gateway.storage.client import Store, connect, server_version
 from gateway.storage.embedded import EmbeddedStore
 
 
