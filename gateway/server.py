@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -23,6 +24,9 @@ _RESTART_S = 1.0
 _GRACE_S = 15.0
 """What a worker gets beyond its drain deadline to settle and flush before it is killed."""
 
+_COLLECT_AFTER = 20_000, 50, 50
+"""Python's own thresholds (700, 10, 10) have the collector run for every other request, over what cannot be garbage."""
+
 log = get_logger("server")
 
 
@@ -36,6 +40,13 @@ class GracefulServer(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to serve; what is there by then, modules and catalog, stays, and the collector need not look at it."""
+        await super().startup(sockets=sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AFTER)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         gateway = getattr(self._app.state, "gateway", None)

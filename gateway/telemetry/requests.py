@@ -60,7 +60,8 @@ class RequestLog:
     """Takes the record of every request; `flush()` turns those waiting into log lines and metrics."""
 
     FLUSH_S = 0.25
-    LIMIT = 20_000
+    PIECE = 64
+    """Records written at a stretch, in some 0.3 ms; requests have their turn in between."""
 
     def __init__(self, metrics: Metrics, *, log: bool = True, out: TextIO | None = None) -> None:
         self._metrics = metrics
@@ -83,20 +84,22 @@ class RequestLog:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self.FLUSH_S)
-            self.flush()
+            for _ in range(0, len(self._waiting), self.PIECE):
+                self._write_piece()
+                await asyncio.sleep(0)
 
     def flush(self) -> None:
         """Writes the lines and adds the metrics of everything recorded since the last call."""
-        records = self._waiting[:]
-        self._waiting.clear()
-        if not records:
-            return
+        while self._waiting:
+            self._write_piece()
+
+    def _write_piece(self) -> None:
+        records = self._waiting[: self.PIECE]
+        del self._waiting[: self.PIECE]
         self._count(records)
         if not self._log:
             return
-        if len(records) > self.LIMIT:
-            self._metrics.log_lines_dropped.inc(len(records) - self.LIMIT)
-        lines = _encoder.encode_lines(records[: self.LIMIT])
+        lines = _encoder.encode_lines(records)
         try:
             self._out.write(lines.decode())
             self._out.flush()
