@@ -128,6 +128,8 @@ def table(plan: dict[str, Any]) -> Group:
         for row in plan["dropped"]:
             dropped.add_row(*(Text(row[field]) for field in ("deployment", "rule", "reason")))
         parts.append(dropped)
+    if plan.get("arms"):
+        parts.append(Text("Experiments: " + ", ".join(f"{name}={arm}" for name, arm in plan["arms"].items())))
     parts += [Text(f"{number:>3}. {step}") for number, step in enumerate(plan["steps"], 1)]
     return Group(*parts)
 

@@ -49,6 +49,8 @@ class Canaries:
         self._unwritten: dict[str, bytes] = {}
         self.stopped: frozenset[str] = frozenset()
         """Their marks, for `Facts.stopped`."""
+        self._one_at_a_time = asyncio.Lock()
+        """What was read of the store must not be taken over after something was changed there."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -70,7 +72,8 @@ class Canaries:
                     log.warning("canary_stopped", experiment=canary.title, tier=tier.name, reason=reason)
         self.stopped = frozenset(self._stops)
         if any(True for _ in self.all()):
-            await self._share()
+            async with self._one_at_a_time:
+                await self._share()
 
     async def resume(self, title: str) -> bool:
         """Lets the stopped canaries of this name go on, everywhere. Whether there were any.
@@ -78,11 +81,12 @@ class Canaries:
         Raises:
             redis.exceptions.RedisError: the store does not answer.
         """
-        await self._share()
-        marks = [canary.mark for _, canary in self.all() if canary.title == title and canary.mark in self._stops]
-        for mark in marks:
-            await self._store.hdel(_STOPPED, mark)
-            self._go_on(mark)
+        async with self._one_at_a_time:
+            await self._share()
+            marks = {canary.mark for _, canary in self.all() if canary.title == title and canary.mark in self._stops}
+            for mark in marks:
+                await self._store.hdel(_STOPPED, mark)
+                self._go_on(mark)
         return bool(marks)
 
     def all(self) -> Iterator[tuple[Tier, Canary]]:

@@ -21,6 +21,7 @@ def explain(plan: Plan) -> dict[str, Any]:
         "substituted": plan.substituted,
         "candidates": [_candidate(rank, candidate) for rank, candidate in enumerate(plan.candidates, 1)],
         "dropped": [_drop(drop) for drop in plan.dropped],
+        "arms": {arm.experiment: arm.name for arm in plan.arms},
         "steps": list(plan.steps),
     }
 

@@ -36,6 +36,7 @@ def test_an_explanation_names_costs_and_reasons() -> None:
             }
         ],
         "dropped": [{"deployment": "p/m0", "rule": "healthy", "reason": "breaker open (über), for 5.0 s more"}],
+        "arms": {},
         "steps": [
             "candidates: p/m0, p/m1",
             "access: no change",
@@ -46,6 +47,16 @@ def test_an_explanation_names_costs_and_reasons() -> None:
             "cheapest: no change",
         ],
     }
+
+
+def test_an_explanation_names_the_arms() -> None:
+    """Of every experiment that the request takes part in."""
+    halves = {"experiment": {"name": "size", "arms": {"a": {"weight": 1}, "b": {"weight": 1}}}}
+    catalog = snapshot(tier("fast", deployment("p/m0", price(1, 2)), policy=[halves]))
+    made = Planner(catalog).plan(
+        "fast", catalog.targets["fast"], needs(), Options(), Facts(NOW, subject=1), explain=True
+    )
+    assert explain(made)["arms"] == {"size": made.arms[0].name}
 
 
 def test_the_header_is_one_line_of_ascii_json() -> None:

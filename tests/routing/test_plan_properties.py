@@ -171,7 +171,8 @@ def promise_holds(candidate: Candidate, wanted: Needs, options: Options, facts: 
     if facts.allowed_models is not None:
         assert made.model.name in facts.allowed_models
     against = facts.health.get(made.name)
-    assert against is None or (against.until_at is not None and against.until_at <= facts.now)
+    over = against is None or (against.until_at is not None and against.until_at <= facts.now)
+    assert over or (against is not None and against.state == "resting"), "only a rest yields to having nobody else"
 
 
 def accounted_for(made: Plan, served: Tier, options: Options, facts: Facts) -> None:
