@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -131,8 +132,12 @@ class CatalogSource:
             CatalogError: another version is in force by now, or the document cannot be written.
         """
         name = self._place.name
-        checked = await asyncio.to_thread(_aside, lambda: Checked(text, name))
-        snapshot = await asyncio.to_thread(checked.compile, self._env, self._clock(), self._learned)
+
+        def compile_() -> Snapshot:
+            return Checked(text, name).compile(self._env, self._clock(), self._learned)
+
+        async with self._one_at_a_time:
+            snapshot = await asyncio.to_thread(_aside, compile_)
         await self._place.write(text, expected=expected or self.current.version, by=by, note=note)
         if self.current.version != snapshot.version and not await self.reload():
             raise CatalogError(str(self.problem))
@@ -167,14 +172,20 @@ class CatalogSource:
 
 
 def _aside(work: Callable[[], T]) -> T:
-    """Work in a thread that lets the loop's thread in often.
+    """Work in a thread that lets the loop's thread in often, and leaves no garbage to look through.
 
     The interpreter lets a busy thread run for 5 ms before another may; a request, which waits several times, would feel
-    it. At half a millisecond it does not, and the work takes hardly longer.
+    it. At half a millisecond it does not, and the work takes hardly longer. A collection of garbage stops all threads
+    for tens of milliseconds once it has a large catalog to look through, so it waits, and what was made is then left
+    out of later ones: it holds no cycles, and goes with its last reference.
     """
-    interval = sys.getswitchinterval()
+    interval, collects = sys.getswitchinterval(), gc.isenabled()
     sys.setswitchinterval(_LET_IN_S)
+    gc.disable()
     try:
         return work()
     finally:
+        if collects:
+            gc.freeze()
+            gc.enable()
         sys.setswitchinterval(interval)

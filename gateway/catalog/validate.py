@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.catalog.document import Document, walk
+from gateway.catalog.entry import Name
+from gateway.catalog.models import ModelEntry
 from gateway.catalog.problems import Path, Problem, hint, printable, shown
 from gateway.catalog.schema import CatalogEntry
 
@@ -31,6 +34,7 @@ _WANTED: Mapping[str, str] = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
+_AT_ONCE = 50
 _NAME_RULE = "letters, digits and . _ : + - only, beginning with a letter or digit"
 _SENTENCE_END = re.compile(r"\. (?=[A-Z])")
 _QUOTED = re.compile(r"'([^']*)'")
@@ -39,6 +43,8 @@ _SECRET_FIELDS = frozenset({"api_key"})
 
 def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
     """The typed document, or None and what is wrong with it."""
+    with contextlib.suppress(ValidationError):
+        return _by_pieces(document.data), []
     try:
         return CatalogEntry.model_validate_json(msgspec.json.encode(document.data)), []
     except ValidationError as error:
@@ -54,6 +60,29 @@ def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
         if message not in known:
             known.append(message)
     return None, [document.problem(path, "; or ".join(said)) for path, said in messages.items()]
+
+
+def _by_pieces(data: Mapping[str, Any]) -> CatalogEntry:
+    """The typed document of good data, validated some models at a time, since no other thread runs meanwhile.
+
+    Raises:
+        ValidationError: something is wrong; only the document as a whole tells what.
+    """
+    models = data.get("models")
+    if not isinstance(models, dict):
+        return CatalogEntry.model_validate_json(msgspec.json.encode(data))
+    catalog = CatalogEntry.model_validate_json(msgspec.json.encode({**data, "models": {}}))
+    entries: dict[str, ModelEntry] = {}
+    names = list(models)
+    for start in range(0, len(names), _AT_ONCE):
+        piece = {name: models[name] for name in names[start : start + _AT_ONCE]}
+        entries |= _models().validate_json(msgspec.json.encode(piece))
+    return catalog.model_copy(update={"models": entries})
+
+
+@cache
+def _models() -> TypeAdapter[dict[str, ModelEntry]]:
+    return TypeAdapter(dict[Name, ModelEntry])
 
 
 def _explain(document: Document, detail: ErrorDetails) -> tuple[Path, str]:
