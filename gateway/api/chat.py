@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.api.decide import Planned, decide, record_of, remember_session
+from gateway.api.decide import Planned, decide, remember_session
 from gateway.api.exchange import Exchange
 from gateway.api.http import (
     EVENT_STREAM,
@@ -143,9 +143,9 @@ async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes],
     recalled = NOTHING
     if options.session is not None or caller.limits is not None:
         recalled = await recall(exchange.gateway, caller, chat.model, options)
-    exchange.planned = planned = decide(exchange.gateway, caller, chat, options, exchange.at, recalled)
-    if exchange.gateway.decisions.kept:
-        exchange.gateway.decisions.record(exchange.request_id, record_of(planned))
+    exchange.planned = planned = decide(
+        exchange.gateway, caller, chat, options, exchange.at, recalled, request_id=exchange.request_id
+    )
     return planned
 
 

@@ -11,8 +11,9 @@ from gateway.callers.caller import Caller
 from gateway.callers.roles import Role
 from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
+from gateway.errors import GatewayError
 from gateway.gateway import Gateway, Routing
-from gateway.routing.decision import encode
+from gateway.routing.decision import encode, encode_refused
 from gateway.routing.needs import infer_needs
 from gateway.routing.resolve import resolve
 from gateway.types import Deployment, Facts, Needs, Options, Plan
@@ -36,9 +37,16 @@ class Planned(Struct, frozen=True):
 
 
 def decide(
-    gateway: Gateway, caller: Caller, chat: Chat, options: Options, now: float, recalled: Recalled = NOTHING
+    gateway: Gateway,
+    caller: Caller,
+    chat: Chat,
+    options: Options,
+    now: float,
+    recalled: Recalled = NOTHING,
+    *,
+    request_id: str | None = None,
 ) -> Planned:
-    """Plans a request of this caller at `now`, epoch seconds.
+    """Plans a request of this caller at `now`, epoch seconds; what came of it is kept under `request_id`, if given.
 
     Raises:
         CallerError: the model is not known or not allowed.
@@ -64,8 +72,20 @@ def decide(
         subject=subject,
         stopped=stopped,
     )
-    plan = routing.planner.plan(chat.model, target, needs, options, facts, explain=options.explain)
-    return Planned(caller, chat, options, routing, target, needs, facts, plan, recalled.session)
+    keep_as = request_id if gateway.decisions.kept else None
+    try:
+        plan = routing.planner.plan(chat.model, target, needs, options, facts, explain=options.explain)
+    except GatewayError as error:
+        if keep_as is not None:
+            refused = encode_refused(
+                routing.planner, chat.model, target, needs, options, facts, error, tenant=caller.tenant
+            )
+            gateway.decisions.record(keep_as, refused)
+        raise
+    planned = Planned(caller, chat, options, routing, target, needs, facts, plan, recalled.session)
+    if keep_as is not None:
+        gateway.decisions.record(keep_as, record_of(planned))
+    return planned
 
 
 def _subject(caller: Caller, chat: Chat, options: Options) -> int | None:

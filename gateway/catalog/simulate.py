@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import GatewayError
 from gateway.routing.circumstances import Unavailable, under
-from gateway.routing.decision import Record, plan_again
+from gateway.routing.decision import Record, code_of, plan_again
 from gateway.routing.plan import Planner
 from gateway.routing.resolve import resolve
 from gateway.types import Plan
@@ -54,7 +54,7 @@ class Outcome:
     reordered: int = 0
     """The first to be tried is the same, those to fall back on are not."""
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By the first to be tried, before and after."""
+    """By the first to be tried, before and after; what was refused before and is served now is a move, too."""
     unroutable: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By the first that was to be tried, and the error's code."""
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -118,12 +118,15 @@ def simulate(
 
 def _compare(outcome: Outcome, record: Record, planner: Planner) -> None:
     outcome.requests += 1
-    before = record.order[0]
+    before = record.order[0] if record.order else f"refused ({record.refused})"
     try:
         resolve(planner.snapshot, record.alias, record.options)
         plan = plan_again(record, planner, explain=False)
     except GatewayError as error:
-        row = (before, error.code or error.kind.value)
+        if not record.order:
+            outcome.unchanged += 1
+            return
+        row = (before, code_of(error))
         outcome.unroutable[row] += 1
         outcome.examples.setdefault(row, error.message)
         return
@@ -138,6 +141,8 @@ def _compare(outcome: Outcome, record: Record, planner: Planner) -> None:
 
 
 def _add_deltas(outcome: Outcome, record: Record, plan: Plan) -> None:
+    if not record.order:
+        return
     first = plan.candidates[0]
     if record.expected_nano is None or first.expected_nano is None:
         outcome.unpriced += 1

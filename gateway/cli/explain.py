@@ -78,6 +78,8 @@ def _explain_past(request_id: str, api: AdminApi, *, as_json: bool) -> None:
     else:
         if "plan" in said:
             wide_console().print(table(said["plan"]))
+        elif said["refused"]:
+            typer.echo(f"{said['alias']} was refused: {said['refused']}")
         else:
             typer.echo(f"{said['alias']} was tried at: {', '.join(said['order'])}")
         typer.echo(_REPRODUCED[said["reproduced"]].format(said["catalog"]))
@@ -88,8 +90,8 @@ def _explain_past(request_id: str, api: AdminApi, *, as_json: bool) -> None:
 
 
 _REPRODUCED = {
-    True: "Made again from catalog {}: the same plan.",
-    False: "Made again from catalog {}: not the same plan.",
+    True: "Made again from catalog {}: the same.",
+    False: "Made again from catalog {}: not the same.",
     None: "Not made again: decided by catalog {}.",
 }
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.catalog.snapshot import Snapshot, Target
+from gateway.errors import GatewayError
 from gateway.routing.plan import Planner
 from gateway.types import Drop, Facts, Needs, Options, Plan
 
@@ -34,6 +35,8 @@ class Record(Struct, array_like=True, frozen=True):
     """Expected cost at the first of `order`; None where it had no price."""
     context_tokens: int | None = None
     """The longest prompt that the first of `order` reads; None where unknown."""
+    refused: str | None = None
+    """The error's code where there was no plan; `order` is empty then."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -71,6 +74,41 @@ def encode(
             first.deployment.model.input_tokens,
         )
     )
+
+
+def encode_refused(
+    planner: Planner,
+    alias: str,
+    target: Target,
+    needs: Needs,
+    options: Options,
+    facts: Facts,
+    error: GatewayError,
+    *,
+    tenant: str = "",
+) -> bytes:
+    """The record of a request for which there was no plan."""
+    return _encoder.encode(
+        Record(
+            planner.snapshot.version,
+            alias,
+            options.explain,
+            needs,
+            options if options.session is None else replace(options, session=None),
+            _trimmed(facts, planner.concerned(target, None)),
+            target.name if target.kind == "tier" else None,
+            [],
+            (),
+            tenant,
+            planner.circumstances,
+            refused=code_of(error),
+        )
+    )
+
+
+def code_of(error: GatewayError) -> str:
+    """What callers know an error by."""
+    return error.code or error.kind.value
 
 
 def decode(data: bytes) -> Record:

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import GatewayError
 from gateway.routing.circumstances import Unavailable, under
-from gateway.routing.decision import Record, replay
+from gateway.routing.decision import Record, code_of, replay
 from gateway.routing.explain import explain
 
 _NOT_KEPT = "Catalog {} is not kept any more, so the plan cannot be made again; this is what was recorded."
@@ -30,6 +30,7 @@ def retrace(
         "tier": record.tier,
         "order": record.order,
         "at": record.facts.now,
+        "refused": record.refused,
         "reproduced": None,
     }
     if snapshot is None:
@@ -38,8 +39,12 @@ def retrace(
         snapshot = under(snapshot, unavailable)
     try:
         plan = replay(record, snapshot, explain=True)
-    except (GatewayError, ValueError):
+    except ValueError:
         return {**said, "reproduced": False, "note": _DIFFERS}
+    except GatewayError as error:
+        if code_of(error) != record.refused:
+            return {**said, "reproduced": False, "note": _DIFFERS}
+        return {**said, "reproduced": True, "note": error.message}
     order = [candidate.deployment.name for candidate in plan.candidates]
     same = order == record.order and plan.candidates[0].expected_nano == record.expected_nano
     said |= {"plan": explain(plan), "reproduced": same}

@@ -6,12 +6,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from made_catalogs import CHAT, NOW, deployment, needs, price, snapshot, tier
 from msgspec.structs import replace as changed
 
 from gateway.catalog.simulate import Outcome, simulate
 from gateway.catalog.snapshot import Snapshot
-from gateway.routing.decision import Record, decode, encode, plan_again
+from gateway.errors import GatewayError
+from gateway.routing.decision import Record, decode, encode, encode_refused, plan_again
 from gateway.routing.plan import Planner
 from gateway.types import Capability, Facts, Health, Options, Override, Stats
 
@@ -78,6 +80,20 @@ def test_what_nobody_serves_any_more_is_told_with_its_reason() -> None:
     assert dict(found.by_tier["smart"].unroutable) == {("anthropic/large", "model_not_found"): 1}
     assert "function_calling" in found.by_tier["fast"].examples["anthropic/large", "no_capable_model"]
     assert found.unroutable == 3
+
+
+def test_what_was_refused_before_loses_nothing() -> None:
+    """Refused again it is unchanged; served now it is a move, without a cost to compare."""
+    planner, target = Planner(BEFORE), BEFORE.targets["fast"]
+    wanted = needs(Capability.IMAGE_INPUT)
+    with pytest.raises(GatewayError) as error:
+        planner.plan("fast", target, wanted, Options(), Facts(NOW))
+    text = encode_refused(planner, "fast", target, wanted, Options(), Facts(NOW), error.value)
+    assert (outcome([decode(text)], BEFORE).unchanged, outcome([decode(text)], BEFORE).unroutable.total()) == (1, 0)
+    seeing = deployment("google/seeing", price(1, 1), capabilities=[*CHAT, Capability.IMAGE_INPUT])
+    found = outcome([decode(text)], snapshot(tier("fast", seeing)))
+    assert dict(found.moves) == {("refused (no_capable_model)", "google/seeing"): 1}
+    assert (found.cost_after_nano, found.unpriced) == (0, 0)
 
 
 def test_one_tier_can_be_looked_at_alone() -> None:

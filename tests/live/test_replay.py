@@ -50,13 +50,18 @@ def test_a_past_request_is_explained_and_reproduced(fake: FakeProvider, tmp_path
     with running_gateway(tmp_path, catalog=catalog) as gateway:
         request_id = asked(gateway, "fast")
         said = tiergate(gateway, "explain", request_id)
-        assert "the same plan" in said
+        assert ": the same." in said
         assert said.index("one/one-model") < said.index("two/two-model")
         catalog_for(fake, catalog, {"fast": ["two"], "smart": ["two"]})
         assert admin(gateway, "/catalog/reload", method="POST").status == 200
         answer = admin(gateway, f"/explain?request_id={request_id}").body
         assert answer["reproduced"] is True
         assert [row["deployment"] for row in answer["plan"]["candidates"]] == ["one/one-model", "two/two-model"]
+        refused = chat(gateway, "smart", gateway={"max_cost_usd": "0.000001"})
+        assert refused.status == 400
+        told = tiergate(gateway, "explain", refused.error["request_id"])
+        assert "smart was refused: no_capable_model" in told
+        assert ": the same." in told and "more than the cap" in told
         assert "No decision is kept" in tiergate(gateway, "explain", "req_" + "0" * 32, status=1)
 
 

@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from stores import StoreServer
 
 from gateway.catalog.snapshot import Snapshot
+from gateway.errors import GatewayError
 from gateway.ledger.attempt import new_request_id
 from gateway.routing.circumstances import circumstances, read, under
-from gateway.routing.decision import Record, decode, encode
+from gateway.routing.decision import Record, decode, encode, encode_refused
 from gateway.routing.decisions import Decisions
 from gateway.routing.plan import Planner
 from gateway.routing.retrace import retrace
@@ -156,6 +157,32 @@ def test_another_plan_is_owned_up_to() -> None:
         said = again(other, record)
         assert said["reproduced"] is False
         assert "another" in said["note"]
+
+
+def refused(catalog: Snapshot, **facts: Any) -> bytes:
+    """The record of a request that got no plan."""
+    planner, target = Planner(catalog), catalog.targets["fast"]
+    known, options = Facts(NOW, **facts), Options(session="their words")
+    with pytest.raises(GatewayError) as error:
+        planner.plan("fast", target, needs(), options, known)
+    return encode_refused(planner, "fast", target, needs(), options, known, error.value, tenant="main")
+
+
+def test_a_refusal_is_reproduced_too() -> None:
+    """With its reasons; and where the same catalog would serve it now, that is told."""
+    record = refused(snapshot(tier("fast", KEYLESS)))
+    said = again(snapshot(tier("fast", KEYLESS)), record)
+    assert (said["refused"], said["reproduced"], said["order"]) == ("no_usable_deployment", True, [])
+    assert "OPENAI_API_KEY is not set" in said["note"]
+    assert again(snapshot(tier("fast", DEAR)), record)["reproduced"] is False
+    assert b"their words" not in record
+
+
+def test_another_refusal_is_not_the_same() -> None:
+    """Forbidden then, nobody capable now."""
+    record = refused(snapshot(tier("fast", DEAR)), allowed_models=frozenset())
+    assert decode(record).refused == "forbidden"
+    assert again(snapshot(tier("fast", KEYLESS)), record)["reproduced"] is False
 
 
 def test_circumstances_change_availability_and_nothing_else() -> None:
