@@ -417,6 +417,8 @@ class Options(Struct, frozen=True, array_like=True):
     tags: tuple[tuple[str, str], ...] = ()
     session: str | None = None
     explain: bool = False
+    show_cost: bool = False
+    """Whether the usage chunk of a stream carries `cost_usd`."""
 
 
 class Needs(Struct, frozen=True, array_like=True):

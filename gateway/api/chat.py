@@ -19,7 +19,7 @@ from gateway.api.http import (
     send_json,
 )
 from gateway.api.recall import NOTHING, recall
-from gateway.api.replies import limit_headers, provider_headers, usd
+from gateway.api.replies import limit_headers, provider_headers, usd, with_cost
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
 from gateway.callers.idempotency import Answer
@@ -205,7 +205,9 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                     await send({"type": "http.response.body", "body": out, "more_body": True})
                     out = b""
         last = call.end_of_stream()
-        call.complete("drained" if exchange.caller_left else "provider")
+        cost = call.complete("drained" if exchange.caller_left else "provider")
+        if exchange.planned is not None and exchange.planned.options.show_cost:
+            last = with_cost(last, cost)
     except UpstreamError as error:
         call.fail(error)
         exchange.failures.append((call.candidate, error))

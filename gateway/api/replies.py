@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from email.utils import formatdate
 
@@ -14,6 +15,9 @@ _KEPT = ("openai-organization", "openai-processing-ms", "openai-project", "opena
 _KEPT_LIMITS = tuple(
     f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")
 )
+
+
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
 def provider_headers(headers: Mapping[str, str], *, limits: bool) -> HeaderLines:
@@ -62,6 +66,11 @@ def usd(nano: int) -> str:
     """Nano-USD as a decimal string in dollars, without trailing zeros: 412_000 -> `0.000412`."""
     whole, rest = divmod(nano, NANO_PER_USD)
     return f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
+
+
+def with_cost(last: bytes, nano: int) -> bytes:
+    """A stream's last bytes with the cost in their usage object, where they have one."""
+    return _USAGE.sub(b'"usage":{"cost_usd":"%b",' % usd(nano).encode(), last, count=1)
 
 
 def _duration(seconds: float) -> bytes:

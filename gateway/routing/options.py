@@ -36,6 +36,7 @@ class _Given(Struct, forbid_unknown_fields=True):
     ] = {}
     session: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     explain: bool = False
+    show_cost: bool = False
 
 
 OPTION_NAMES = frozenset(_Given.__struct_fields__)
@@ -76,6 +77,7 @@ def parse_options(gateway: Mapping[str, Any] | None, headers: Mapping[str, str])
         tags=tuple(options.tags.items()),
         session=options.session,
         explain=options.explain,
+        show_cost=options.show_cost,
     )
 
 
@@ -109,7 +111,7 @@ def _flag(text: str) -> bool | str:
     return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
 
 
-_READERS = {"require": _list, "tags": _tags, "deadline_s": _number, "explain": _flag}
+_READERS = {"require": _list, "tags": _tags, "deadline_s": _number, "explain": _flag, "show_cost": _flag}
 
 
 def _nano(usd: str | float | None, place: str) -> int | None:

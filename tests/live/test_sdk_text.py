@@ -9,7 +9,11 @@ import openai
 import pytest
 from conformance import Conformance
 from fakes import Reply, json_reply, stream_reply
+from running import RunningGateway
 from scenes import Scene
+from talk import entries
+
+from gateway.api.replies import usd
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
@@ -57,6 +61,19 @@ def test_stream_with_usage(client: openai.OpenAI, scene: Scene, conforms: Confor
     assert (last.usage.prompt_tokens, last.usage.completion_tokens, last.usage.total_tokens) == (9, 3, 12)
     assert all(c.usage is None for c in chunks[:-1])
     conforms.stream([c.to_dict() for c in chunks], request)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_cost_of_a_stream(client: openai.OpenAI, gateway: RunningGateway, scene: Scene, asked: bool) -> None:
+    """The usage chunk carries what was booked, where that is asked for."""
+    options = {"gateway": {"show_cost": True}} if asked else {}
+    with client.chat.completions.with_raw_response.create(
+        model=scene.tier, messages=HELLO, stream=True, stream_options={"include_usage": True}, extra_body=options
+    ).parse() as stream:
+        last = list(stream)[-1]
+    (entry,) = entries(gateway, stream.response.headers["x-gateway-request-id"])
+    usage = last.usage.to_dict() if last.usage else {}
+    assert usage.get("cost_usd") == (usd(entry["cost_nano_usd"]) if asked else None)
 
 
 async def test_stream_from_the_async_client(async_client: openai.AsyncOpenAI, scene: Scene) -> None:

@@ -152,6 +152,7 @@ def test_plans_keep_their_promises(
     for candidate in made.candidates:
         promise_holds(candidate, wanted, options, facts)
     served = catalog.tiers[made.tier] if made.tier else catalog.targets[name].tier
+    healthy_or_last_resort(made, facts)
     accounted_for(made, served, options, facts)
 
 
@@ -170,9 +171,13 @@ def promise_holds(candidate: Candidate, wanted: Needs, options: Options, facts: 
         assert candidate.expected_nano is not None
     if facts.allowed_models is not None:
         assert made.model.name in facts.allowed_models
-    against = facts.health.get(made.name)
-    over = against is None or (against.until_at is not None and against.until_at <= facts.now)
-    assert over or (against is not None and against.state == "resting"), "only a rest yields to having nobody else"
+
+
+def healthy_or_last_resort(made: Plan, facts: Facts) -> None:
+    """No candidate has anything against it, or all of them merely rest and nobody else is left."""
+    against = [facts.health.get(candidate.deployment.name) for candidate in made.candidates]
+    unwell = [h for h in against if h is not None and (h.until_at is None or h.until_at > facts.now)]
+    assert not unwell or (len(unwell) == len(against) and {h.state for h in unwell} == {"resting"})
 
 
 def accounted_for(made: Plan, served: Tier, options: Options, facts: Facts) -> None:
