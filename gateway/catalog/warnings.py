@@ -11,14 +11,17 @@ from gateway.catalog.problems import Path
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import exposed
 from gateway.catalog.snapshot import Snapshot
+from gateway.types import Capability
 
 STALE_AFTER = timedelta(days=90)
+_NEEDED_OFTEN = (Capability.FUNCTION_CALLING, Capability.STRUCTURED_OUTPUT, Capability.STREAMING)
 
 
 def find_warnings(document: Document, catalog: CatalogEntry, snapshot: Snapshot, now: float) -> tuple[str, ...]:
     """One line each, with file, line and place. `now` is in seconds since the epoch."""
     today = datetime.fromtimestamp(now, UTC)
-    found = [*_providers(catalog, snapshot), *_models(catalog, today), *_tiers(snapshot)]
+    found = [*_providers(catalog, snapshot), *_models(catalog, today), *_tiers(snapshot), *_gaps(snapshot)]
+    found += [*_dead_rules(catalog, snapshot)]
     return tuple(document.problem(path, message).at(document.file) for path, message in found)
 
 
@@ -58,6 +61,8 @@ def _models(catalog: CatalogEntry, now: datetime) -> Iterator[tuple[Path, str]]:
             yield (*path, "retires_on"), f"was switched off on {model.retires_on}; set status: retired ({fix})"
         if not model.deployments:
             yield path, "has no deployment, so nothing can serve it; add one"
+        elif any(d.prices is None for d in model.deployments) and not any(r.starts <= now.date() for r in model.prices):
+            yield path, "has no price in force, so callers with a budget are not routed to it; add prices"
         owned: list[tuple[Path, tuple[PriceEntry, ...]]] = [((*path, "prices"), model.prices)]
         owned += [
             ((*path, "deployments", index, "prices"), deployment.prices)
@@ -88,3 +93,40 @@ def _tiers(snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
         stand_in = ", ".join(d.name for d in tier.fallback)
         effect = f"answers come from {stand_in}" if stand_in else "every request to it fails"
         yield ("tiers", name), f"has no usable deployment now{why}; {effect}"
+
+
+def _gaps(snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
+    """Tiers with a fallback for most requests, but not for those that need what a single provider offers."""
+    for name, tier in snapshot.tiers.items():
+        providers = {d.provider.name for d in tier.deployments if d.model.status == "enabled"}
+        for capability in _NEEDED_OFTEN:
+            able = {
+                d.provider.name
+                for d in tier.deployments
+                if d.model.status == "enabled" and d.capabilities & capability.bit
+            }
+            if len(providers) > 1 and len(able) == 1:
+                alone = next(iter(able))
+                yield ("tiers", name), f"has no fallback for {capability}: only {alone} offers it; add a model that can"
+
+
+def _dead_rules(catalog: CatalogEntry, snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
+    """Rules that can have no effect, or none that was meant."""
+    for alias, target in catalog.aliases.items():
+        found = snapshot.targets[alias]
+        if found.model is not None and found.model.status in ("disabled", "retired"):
+            yield ("aliases", alias), f"stands for {target}, which is {found.model.status}; name another"
+    for name, tier in catalog.tiers.items():
+        path: Path = ("tiers", name)
+        if tier.default is not None and (status := snapshot.models[tier.default].status) in ("disabled", "retired"):
+            yield (*path, "default"), f"is {tier.default}, which is {status}; name another"
+        seen: set[str] = set()
+        for index, override in enumerate(tier.overrides):
+            label = f"key {override.key}" if override.key else f"tag {override.tag}"
+            if label in seen:
+                yield (*path, "overrides", index), f"is never reached: an earlier one is for {label}, too; remove one"
+            seen.add(label)
+    for name, provider in catalog.providers.items():
+        for category, default in provider.defaults.model_dump(exclude_none=True).items():
+            if (status := snapshot.models[default].status) != "enabled":
+                yield ("providers", name, "defaults", category), f"is {default}, which is {status}; name another"

@@ -39,6 +39,23 @@ def test_a_good_document_has_no_warnings(compiled) -> None:
             "base_url: http://llm.example/v1, api_key: env:OPENAI_API_KEY",
             "providers.local.base_url: sends its key unencrypted; use https://",
         ),
+        (
+            "from: 2025-10-15",
+            "from: 2027-10-15",
+            "models.claude-haiku-4-5: has no price in force, so callers with a budget are not routed to it; add prices",
+        ),
+        (
+            "streaming]\n    prices:\n      - from: 2025-10-15",
+            "streaming, structured_output]\n    prices:\n      - from: 2025-10-15",
+            "tiers.fast: has no fallback for structured_output: only anthropic offers it; add a model that can",
+        ),
+        (
+            "aliases: {gpt-3.5-turbo: fast}",
+            "  over: {models: [gpt-5-mini], overrides: [{key: a, models: &m}, {key: a, models: &m}]}".replace(
+                "&m", "[gpt-5-mini]"
+            ),
+            "tiers.over.overrides[1]: is never reached: an earlier one is for key a, too; remove one",
+        ),
     ],
 )
 def test_what_will_go_wrong_is_warned_of(compiled, document: str, old: str, new: str, said: str) -> None:
@@ -77,3 +94,11 @@ def test_a_key_file_that_everybody_can_read_is_warned_of(document: str, tmp_path
     assert warning == expected
     path.chmod(0o640)
     assert compile_text(text, "c.yaml", env, NOW).warnings == ()
+
+
+def test_rules_that_lead_to_what_is_out_of_use_are_warned_of(compiled, document: str) -> None:
+    """Alias, tier default and provider default."""
+    text = document.replace("  claude-haiku-4-5:\n", "  claude-haiku-4-5:\n    status: disabled\n", 1)
+    text = text.replace("gpt-3.5-turbo: fast", "old: claude-haiku-4-5")
+    places = [warning.split(": ")[1] for warning in compiled(text).warnings]
+    assert sorted(places) == ["aliases.old", "providers.anthropic.defaults.text", "tiers.fast.default"]
