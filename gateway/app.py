@@ -35,6 +35,7 @@ from gateway.api.shadows import Shadows
 from gateway.banner import banner
 from gateway.callers.bootstrap import open_callers
 from gateway.callers.idempotency import Idempotency
+from gateway.callers.rules import RuleRecords, Rules
 from gateway.catalog.living import LivingCatalog
 from gateway.catalog.source import CatalogSource, default_catalog_path
 from gateway.errors import TiergateError
@@ -155,6 +156,9 @@ async def open_gateway(
             monotonic=monotonic,
         )
         stack.push_async_callback(opened.callers.close)
+        rules = Rules(RuleRecords(store))
+        await rules.start()
+        stack.push_async_callback(rules.close)
         ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=ids, on_alert=_log_alert)
         await ledger.start()
         stack.push_async_callback(ledger.close)
@@ -198,6 +202,7 @@ async def open_gateway(
             catalog=catalog,
             living=living,
             callers=opened.callers,
+            rules=rules,
             idempotency=Idempotency(store),
             ledger=ledger,
             upstream=upstream,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.api.shadows import Shadows
     from gateway.callers.callers import Callers
     from gateway.callers.idempotency import Idempotency
+    from gateway.callers.rules import Rules
     from gateway.catalog.living import LivingCatalog
     from gateway.catalog.snapshot import Snapshot
     from gateway.catalog.source import CatalogSource
@@ -57,6 +58,7 @@ class Gateway:
     catalog: CatalogSource
     living: LivingCatalog
     callers: Callers
+    rules: Rules
     idempotency: Idempotency
     ledger: Ledger
     upstream: Upstream

@@ -21,7 +21,7 @@ from pydantic import (
 
 from gateway.callers.records import BudgetRule, Criticality, KeyRecord
 from gateway.callers.roles import Role
-from gateway.ledger.limits import Per
+from gateway.ledger.limits import OnStoreDown, Per
 from gateway.types import NANO_PER_USD
 
 LONGEST_OVERLAP_S = 86_400
@@ -67,6 +67,9 @@ class Budget(Input):
     usd: Annotated[Decimal, Field(ge=0, le=9_000_000, decimal_places=9, description="US dollars.")]
     per: Per = Field(description="The period; `total` never starts anew.")
     hard: bool = Field(True, description="Refuse what might exceed it; otherwise only count and warn.")
+    on_store_down: OnStoreDown = Field(
+        "deny", description="While the store is away: refuse, let through and book later, or let a small share through."
+    )
 
 
 def _one_a_period(budgets: Budget | list[Budget]) -> Budget | list[Budget]:
@@ -165,12 +168,15 @@ class KeyList(BaseModel):
 def rules(budget: Budget | list[Budget] | None) -> tuple[BudgetRule, ...]:
     """Budgets as a record keeps them."""
     budgets = [] if budget is None else budget if isinstance(budget, list) else [budget]
-    return tuple(BudgetRule(int(b.usd * NANO_PER_USD), b.per, b.hard) for b in budgets)
+    return tuple(BudgetRule(int(b.usd * NANO_PER_USD), b.per, b.hard, b.on_store_down) for b in budgets)
 
 
 def view(record: KeyRecord, now: float) -> KeyView:
     """A record as callers of the admin API see it."""
-    budgets = [Budget(usd=Decimal(b.limit_nano) / NANO_PER_USD, per=b.per, hard=b.hard) for b in record.budgets]
+    budgets = [
+        Budget(usd=Decimal(b.limit_nano) / NANO_PER_USD, per=b.per, hard=b.hard, on_store_down=b.on_store_down)
+        for b in record.budgets
+    ]
     former = record.secrets[1].expires_at if len(record.secrets) > 1 else None
     return KeyView(
         id=record.key_id,

@@ -7,8 +7,9 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import catalog, experiments, keys, models, reconcile, reports, system
+from gateway.admin import budgets, catalog, experiments, keys, models, reconcile, reports, system
 from gateway.admin.bodies import KeyChange, KeyList, KeyView, MintedKey, NewKey, Nothing, Rotation
+from gateway.admin.budgets import RuleList
 from gateway.admin.guard import Guarded
 from gateway.admin.openapi import describe
 from gateway.admin.operation import ROOT, Call, Operation, Query, Reply, operation, reply
@@ -45,6 +46,19 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         body=Rotation,
         gives=MintedKey,
     ),
+    operation(
+        "GET", f"{ROOT}/budgets", Permission.READ_KEYS, "Budgets beyond keys.", budgets.list_rules, gives=RuleList
+    ),
+    operation(
+        "POST",
+        f"{ROOT}/budgets",
+        Permission.WRITE_KEYS,
+        "Make or replace a budget or rates of a team, tag, tier, session or the tenant.",
+        budgets.set_rule,
+        body=budgets.RuleFields,
+        gives=budgets.RuleView,
+    ),
+    operation("DELETE", f"{ROOT}/budgets/{{rule_id}}", Permission.WRITE_KEYS, "Delete a budget.", budgets.delete_rule),
     operation(
         "GET",
         f"{ROOT}/report",

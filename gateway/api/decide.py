@@ -64,7 +64,7 @@ def decide(
         health=gateway.breakers.view(),
         stats=gateway.statistics.view(),
         budget_left_share=recalled.budget_left_share,
-        priced_only=caller.limits is not None and bool(caller.limits.budgets),
+        priced_only=_has_budget(gateway, caller),
         allowed_tiers=caller.tiers,
         allowed_models=caller.allowed_models(routing.snapshot.models),
         sticky=recalled.sticky,
@@ -86,6 +86,12 @@ def decide(
     if keep_as is not None:
         gateway.decisions.record(keep_as, record_of(planned))
     return planned
+
+
+def _has_budget(gateway: Gateway, caller: Caller) -> bool:
+    rules = gateway.rules.known(caller.tenant)
+    limits = caller.limits if rules is None else rules.of_caller(caller)
+    return limits is not None and bool(limits.budgets)
 
 
 def _subject(caller: Caller, chat: Chat, options: Options) -> int | None:

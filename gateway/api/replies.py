@@ -42,6 +42,7 @@ def limit_headers(headroom: Headroom) -> HeaderLines:
         lines.append((b"x-ratelimit-limit-" + of, b"%d" % limit))
         lines.append((b"x-ratelimit-remaining-" + of, b"%d" % max(0, remaining or 0)))
         lines.append((b"x-ratelimit-reset-" + of, _duration(reset_s or 0.0)))
+    lines.append((b"x-gateway-limits-mode", headroom.mode.encode()))
     if headroom.budget is not None and headroom.budget_left_nano is not None:
         budget = headroom.budget
         left = f"{budget.scope} {budget.per}; left_usd={usd(max(0, headroom.budget_left_nano))}"

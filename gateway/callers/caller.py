@@ -97,7 +97,10 @@ def bootstrap_caller(tenant: str, key_id: str, role: Role) -> Caller:
 def limits_of(record: KeyRecord) -> Limits | None:
     """What the ledger must hold a key to, or None where nothing limits it."""
     scope = f"k:{record.key_id}"
-    budgets = tuple(Budget(f"{record.key_id}-{b.per}", b.limit_nano, b.per, b.hard) for b in record.budgets)
+    budgets = tuple(
+        Budget(f"{record.key_id}-{b.per}", b.limit_nano, b.per, b.hard, on_store_down=b.on_store_down)
+        for b in record.budgets
+    )
     rpm, tpm, concurrency = ((Cap(scope, n),) if n else () for n in (record.rpm, record.tpm, record.concurrency))
     if not (budgets or rpm or tpm or concurrency):
         return None

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from gateway.callers.keys import Pepper
 from gateway.callers.roles import Role
 from gateway.errors import GatewayUnavailable, Kind
-from gateway.ledger.limits import Per
+from gateway.ledger.limits import OnStoreDown, Per
 from gateway.storage.client import Store
 
 Criticality = Literal["sheddable", "default", "critical"]
@@ -27,6 +27,7 @@ class BudgetRule(msgspec.Struct, frozen=True):
     per: Per
     hard: bool = True
     """Hard budgets refuse what might pass them; soft ones only count and warn."""
+    on_store_down: OnStoreDown = "deny"
 
 
 class StoredSecret(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import audit, catalog, decide, experiments, keys, ledger, models, prices, reconcile, versions
+from gateway.cli import audit, budgets, catalog, decide, experiments, keys, ledger, models, prices, reconcile, versions
 from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
 from gateway.cli.report import report
@@ -30,6 +30,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(prices.app, name="prices")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(keys.app, name="keys")
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(reconcile.app, name="reconcile")
 app.add_typer(audit.app, name="audit")

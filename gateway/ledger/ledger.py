@@ -151,13 +151,11 @@ class Ledger:
         attempt.sequence, attempt.segment = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
         lane = self._outbox.lane(attempt.tenant)
         if lane.down_since is not None and not _denied_without_store(limits):
-            self._go_without_store(attempt, limits)
-            return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap)
+            return self._go_without_store(attempt, limits, cap)
         try:
             verdict = await lane.reserve(reservation(attempt, limits, least))
         except StoreDown:
-            self._go_without_store(attempt, limits)
-            return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap)
+            return self._go_without_store(attempt, limits, cap)
         except BaseException:
             self._abandon(attempt)
             raise
@@ -310,11 +308,13 @@ class Ledger:
         receipt = (attempt.sequence, attempt.segment)
         self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), receipt, soon=True)
 
-    def _go_without_store(self, attempt: Attempt, limits: Limits) -> None:
+    def _go_without_store(self, attempt: Attempt, limits: Limits, cap: int | None) -> Headroom:
         if _denied_without_store(limits) or not self._lend(attempt, limits):
             self._abandon(attempt)
             raise unavailable("the store does not answer")
         self._send(attempt)
+        local = any(b.hard and b.on_store_down == "local" for b in limits.budgets)
+        return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap, mode="local" if local else "allow")
 
     def _lend(self, attempt: Attempt, limits: Limits) -> bool:
         """Takes the hold from the local shares of the budgets that have one; all or none."""

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 Per = Literal["hour", "day", "month", "total"]
 OnStoreDown = Literal["deny", "allow", "local"]
+LimitsMode = Literal["exact", "local", "allow"]
+"""How limits were applied: by the store, by a local share of the budget, or not at all while the store was away."""
 
 MAX_LIMIT_NANO = 9_000_000 * 1_000_000_000
 """Largest enforceable limit ($9 million): Lua compares doubles, which are exact up to 2^53."""
@@ -28,7 +30,7 @@ class Budget:
     per: Per
     hard: bool = True
     scope: str = "key"
-    """In words for the error message: `key` or `team`."""
+    """Whose it is, in a word for messages: `key`, `team`, `tag`, `tier`, `session` or `tenant`."""
     on_store_down: OnStoreDown = "deny"
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class Cap:
     """A limit per minute (requests, tokens) or at once (concurrency), counted for everyone who names the same scope."""
 
     scope: str
-    """Opaque, unique in the tenant, e.g. `k:<key id>` or `team:<name>`."""
+    """Opaque, unique in the tenant, e.g. `k:<key id>`; `d:<deployment>` is not the caller's but the deployment's."""
     limit: int
 
     def __post_init__(self) -> None:
@@ -99,6 +101,7 @@ class Headroom:
     budget: Budget | None = None
     """The budget with the smallest share left, this hold included."""
     budget_left_nano: int | None = None
+    mode: LimitsMode = "exact"
 
 
 UNLIMITED = Headroom()

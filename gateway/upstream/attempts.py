@@ -20,8 +20,9 @@ from gateway.api.exchange import Exchange
 from gateway.chat import Chat
 from gateway.errors import CallerError, GatewayError, Kind, RoutingError, UpstreamError
 from gateway.ledger.attempt import MAX_RETRY, Attempt
-from gateway.ledger.cost import estimate_tokens, estimate_usage
-from gateway.ledger.limits import Headroom
+from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage
+from gateway.ledger.limits import Headroom, Limits
+from gateway.ledger.refusal import usd
 from gateway.routing.health import Permit
 from gateway.routing.retry import RetryBudget, delay_s
 from gateway.telemetry.requests import AttemptRecord
@@ -29,6 +30,8 @@ from gateway.types import Candidate, Plan, Settlement, Timeouts, Usage, UsageSou
 from gateway.upstream.client import UpstreamResponse
 
 _ERROR_BODY_BYTES = 256 * 1024
+_LEAST_OUTPUT_TOKENS = 16
+"""Fewer are no answer: a request that may not cost more is refused."""
 
 
 async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
@@ -225,10 +228,14 @@ class Call:
             GatewayError: the request cannot be sent to it at all, or a limit of the caller forbids it.
         """
         planned, deployment = self.planned, self.candidate.deployment
-        gateway, chat, limits = self.exchange.gateway, planned.chat, planned.caller.limits
+        gateway, chat = self.exchange.gateway, planned.chat
+        if planned.options.max_cost_nano is not None:
+            chat = self._within(chat, planned.options.max_cost_nano)
+        limits = await self._limits()
         if limits is not None:
             self.headroom = await gateway.ledger.reserve(self.attempt, limits)
-            chat = _capped(chat, self.headroom)
+            if self.headroom.output_cap_tokens is not None:
+                chat = _capped(chat, self.headroom.output_cap_tokens)
         tier = planned.target.tier
         chat, self.exchange.warnings = planned.routing.parameters.apply(
             chat, deployment, tier, planned.options.preset, planned.plan.arms
@@ -263,6 +270,36 @@ class Call:
             return completion
         usage = self._estimate(output_bytes_of(completion.body))
         return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
+
+    async def _limits(self) -> Limits | None:
+        """Everything that limits this attempt; the store is asked only for a tenant that this process has not met."""
+        planned, rules = self.planned, self.exchange.gateway.rules
+        caller, options = planned.caller, planned.options
+        known = rules.known(caller.tenant) or await rules.of(caller.tenant)
+        return known.of_attempt(caller, planned.plan.tier, options.session, options.tags, self.candidate.deployment)
+
+    def _within(self, chat: Chat, max_cost_nano: int) -> Chat:
+        """The request with its answer capped to what is left of the caller's `max_cost_usd` at the worst.
+
+        Raises:
+            RoutingError: it does not cover the prompt and the beginning of an answer.
+        """
+        attempt, deployment = self.attempt, self.candidate.deployment
+        if attempt.price is None:
+            raise RoutingError(Kind.NO_CANDIDATE, f"{deployment.name} has no price, so max_cost_usd cannot hold it.")
+        left = max_cost_nano - sum(earlier.cost_nano_usd for earlier in self.exchange.attempts)
+        tokens = affordable_output_tokens(
+            attempt.price, left, input_tokens=attempt.input_bound_tokens, choices=attempt.choices
+        )
+        wanted = attempt.output_tokens if attempt.output_tokens is not None else _LEAST_OUTPUT_TOKENS
+        if tokens < min(wanted, _LEAST_OUTPUT_TOKENS):
+            raise RoutingError(
+                Kind.NO_CANDIDATE,
+                f"max_cost_usd leaves ${usd(max(0, left))}, which may not cover the prompt and an answer of "
+                f"{deployment.name}.",
+            )
+        attempt.output_limit_tokens = min(tokens, attempt.output_limit_tokens or tokens)
+        return _capped(chat, attempt.output_limit_tokens)
 
     async def _first_event(self, stream: ChatStream, response: UpstreamResponse) -> None:
         """Reads until the stream has begun well, so that one which fails at once can still be replaced."""
@@ -446,11 +483,8 @@ def _upstream_id(response: UpstreamResponse) -> str | None:
     return name if name is None or (len(name) <= 128 and name.isprintable()) else None
 
 
-def _capped(chat: Chat, headroom: Headroom) -> Chat:
-    """The request with the output cap that the hold stands for, under the name the caller used for it."""
-    cap = headroom.output_cap_tokens
-    if cap is None:
-        return chat
+def _capped(chat: Chat, cap: int) -> Chat:
+    """The request with this cap on its output, under the name the caller used for it."""
     name = "max_completion_tokens" if chat.head.max_completion_tokens is not None else "max_tokens"
     if getattr(chat.head, name) is not None and getattr(chat.head, name) <= cap:
         return chat

@@ -29,7 +29,7 @@ async def test_a_key_is_shown_once_and_works_with_what_it_was_given(admin: Any) 
         "team": "search",
         "tags": {"env": "prod"},
         "tiers": ["fast"],
-        "budget": {"usd": "12.5", "per": "day", "hard": True},
+        "budget": {"usd": "12.5", "per": "day", "hard": True, "on_store_down": "local"},
         "rpm": 60,
         "tpm": 100_000,
         "concurrency": 4,
@@ -57,7 +57,7 @@ async def test_a_change_keeps_what_it_does_not_name_and_holds_at_once(admin: Any
     changed = await admin("PATCH", f"{KEYS}/{key_id}", {"rpm": None, "name": "renamed", "tiers": ["smart"]})
     assert changed.status == 200
     assert (changed.json["rpm"], changed.json["tpm"], changed.json["name"]) == (None, 7, "renamed")
-    assert changed.json["budget"] == {"usd": "1", "per": "total", "hard": True}
+    assert changed.json["budget"] == {"usd": "1", "per": "total", "hard": True, "on_store_down": "deny"}
     caller = await admin.opened.callers.identify(b"Bearer " + key.encode(), None)
     assert (caller.tiers, caller.limits.rpm) == ({"smart"}, ())
 

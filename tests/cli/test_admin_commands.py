@@ -232,3 +232,15 @@ async def test_a_bill_is_imported_from_a_file(admin: Any, tiergate: Tiergate, tm
     assert "acme.csv" in (await tiergate("reconcile", "status")).stdout
     bill.write_text("attempt_id\nx\n")
     assert "line 2: it has no cost_usd" in (await tiergate("reconcile", "import", str(bill), status=1)).stderr
+
+
+async def test_budgets_beyond_keys_are_set_and_listed(admin: Any, tiergate: Tiergate) -> None:
+    """By what they are for; what is wrong is said by the gateway."""
+    await tiergate("budgets", "set", "search", "--of", "team:search", "--usd", "500", "--soft")
+    await tiergate("budgets", "set", "quick", "--of", "tier:fast", "--rpm", "60")
+    shown = (await tiergate("budgets", "list")).stdout
+    assert all(text in shown for text in ("team:search", "500.00", "soft", "tier:fast", "60"))
+    await tiergate("budgets", "delete", "quick")
+    listed = json.loads((await tiergate("budgets", "list", "--format", "json")).stdout)
+    assert [rule["id"] for rule in listed["data"]] == ["search"]
+    assert "needs its name" in (await tiergate("budgets", "set", "x", "--of", "team", "--usd", "1", status=1)).stderr
