@@ -525,7 +525,7 @@ class Copy:
     arm: Arm
     """What the copy counts for."""
     budget_nano: int
-    per: str
+    per: Literal["hour", "day", "month", "total"]
 
 
 class Plan(Struct, frozen=True):

@@ -10,11 +10,11 @@ from gateway.types import NANO_PER_USD, Arm
 from policies.base import Policy
 from policies.canary import Canary
 from policies.experiment import Experiment, Treatment
-from policies.shadow import Shadow
+from policies.shadow import Period, Shadow
 
 _TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}")
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
-_PERIODS = ("hour", "day", "month", "total")
+_PERIODS: Mapping[str, Period] = {"hour": "hour", "day": "day", "month": "month", "total": "total"}
 _EXPERIMENT = (
     "write {experiment: {name: tone, arms: {plain: {weight: 1}, warm: {weight: 1, params: {temperature: 1.0}}}}}"
 )
@@ -51,7 +51,7 @@ def shadow(arguments: object) -> Policy:
     to = given["to"]
     if not isinstance(to, str) or not to:
         raise ValueError(f"to is {to!r}, not a model or deployment; {_SHADOW}")
-    return Shadow(_title(given["name"], "name"), to, _share(given["share"], "share"), _budget(given["budget"]))
+    return Shadow(_title(given["name"], "name"), to, _share(given["share"], "share"), *_budget(given["budget"]))
 
 
 def _treatment(title: str, name: object, arm: object) -> Treatment:
@@ -101,15 +101,15 @@ def _number(value: object, what: str, low: float, high: float) -> float:
     return float(value)
 
 
-def _budget(value: object) -> tuple[int, str]:
+def _budget(value: object) -> tuple[int, Period]:
     given = _fields(value, {"usd", "per"}, set(), _SHADOW)
-    per = given["per"]
-    if per not in _PERIODS:
-        raise ValueError(f"the budget's per is {per!r}; write one of {', '.join(_PERIODS)}")
+    per = _PERIODS.get(str(given["per"]))
+    if per is None:
+        raise ValueError(f"the budget's per is {given['per']!r}; write one of {', '.join(_PERIODS)}")
     try:
         usd = Decimal(str(given["usd"]))
     except InvalidOperation:
         usd = Decimal("NaN")
     if not usd.is_finite() or not 0 < usd <= _MOST_USD:
         raise ValueError(f"the budget's usd is {given['usd']!r}; write US dollars above 0, as in '5'")
-    return int(usd * NANO_PER_USD), str(per)
+    return int(usd * NANO_PER_USD), per

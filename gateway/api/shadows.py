@@ -105,7 +105,7 @@ def _deployment(planned: Planned, copy: Copy) -> Deployment | None:
 def _copied(planned: Planned, copy: Copy, candidate: Candidate) -> Planned:
     """The same request without its stream, made by a caller of its own who has the copies' budget and no other."""
     tenant, arm = planned.caller.tenant, copy.arm
-    budget = Budget(f"shadow-{arm.experiment}", copy.budget_nano, copy.per, scope="shadow")  # type: ignore[arg-type]
+    budget = Budget(f"shadow-{arm.experiment}", copy.budget_nano, copy.per, scope="shadow")
     caller = Caller(tenant, KEY, KEY, Role.APP, limits=Limits(tenant, (budget,)))
     return replace(
         planned,

@@ -192,3 +192,22 @@ def test_feedback_is_for_ones_own_requests(gateway: RunningGateway) -> None:
     finance = key_with(gateway, role="finance")
     assert give_feedback(gateway, finance, request_id=answer.request_id, score=1).status == 403
     assert give_feedback(gateway, request_id=answer.request_id, score=1, comment="Well said.").status == 200
+
+
+def test_copies_are_few_at_a_time_and_end_with_the_gateway(fake: FakeProvider, tmp_path: Path) -> None:
+    """What would be too many is left out; callers wait for none, and neither does a stop."""
+    policy = ["healthy", {"shadow": {**shadow(model_of("hung"))["shadow"], "name": "hung"}}]
+    tiers = {"seen": ["shown3"], "copies": ["hung"]}
+    catalog = catalog_for(fake, tmp_path / "catalog.yaml", tiers, tier_fields={"seen": {"policy": policy}})
+    fake.script("hung", *[NEVER] * 30)
+    with running_gateway(tmp_path, catalog=catalog) as running:
+        answered = [chat(running, "seen") for _ in range(20)]
+        assert {answer.status for answer in answered} == {200}
+        metrics = admin_metrics(running).decode()
+        assert 'tiergate_shadows_total{experiment="hung",outcome="begun"} 16.0' in metrics
+        assert 'tiergate_shadows_total{experiment="hung",outcome="busy"} 4.0' in metrics
+        assert eventually(lambda: len(fake.seen("hung")) == 16)
+        assert running.stop() == 0
+    with running_gateway(tmp_path, catalog=catalog) as restarted:
+        booked = entries(restarted, answered[0].request_id, 2)
+        assert sorted(row["key"] == "shadow" for row in booked) == [False, True]
