@@ -17,6 +17,7 @@ import uvicorn
 
 from gateway.app import Application, create_app
 from gateway.log import configure_logging, get_logger
+from gateway.protocol import Protocol
 from gateway.settings import Settings
 
 _BACKLOG = 4096
@@ -74,7 +75,7 @@ def run_worker(settings: Settings, listener: socket.socket) -> int:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         ws="none",
         lifespan="on",

@@ -8,15 +8,17 @@ from gateway.api.decide import Planned, decide, remember_session
 from gateway.api.exchange import Exchange
 from gateway.api.http import (
     EVENT_STREAM,
+    JSON_TYPE,
     CallerLeft,
     HeaderLines,
     Receive,
+    Reply,
     Scope,
     Send,
     error_frame,
     read_body,
     send_error,
-    send_json,
+    way_out,
 )
 from gateway.api.recall import NOTHING, recall
 from gateway.api.replies import limit_headers, provider_headers, usd, with_cost
@@ -42,6 +44,7 @@ class ChatCompletions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway: Gateway = scope["app"].state.gateway
         exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.ids))
+        send = way_out(scope, send)
         gateway.inflight += 1
         status, failure = 200, None
         try:
@@ -80,7 +83,7 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
     else:
         answer = await _complete(exchange, caller, headers, body, receive, send)
     if answer is not None:
-        await send_json(send, answer.status, answer.body, answer.headers)
+        await Reply(send, [JSON_TYPE, *answer.headers], answer.status).write(answer.body)
     if exchange.planned is not None and exchange.planned.plan.arms:
         gateway.shadows.follow(exchange, exchange.planned)
 
@@ -187,13 +190,12 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
     stream, response = call.stream, call.response
     assert stream is not None
     assert response is not None
-    await send({"type": "http.response.start", "status": 200, "headers": [*EVENT_STREAM, *_headers(exchange, call)]})
+    reply = Reply(send, [*EVENT_STREAM, *_headers(exchange, call)])
     out = call.first
     try:
         if not stream.finished:
-            if out:
-                await send({"type": "http.response.body", "body": out, "more_body": True})
-                out = b""
+            await reply.write(out, more=True)
+            out = b""
             async for data in response.chunks():
                 out = stream.feed(data)
                 if stream.finished or stream.failure is not None:
@@ -202,7 +204,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                 if exchange.caller_left:
                     exchange.count_drained(stream.output_bytes)
                 if out:
-                    await send({"type": "http.response.body", "body": out, "more_body": True})
+                    await reply.write(out, more=True)
                     out = b""
         last = call.end_of_stream()
         cost = call.complete("drained" if exchange.caller_left else "provider")
@@ -222,7 +224,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
         call.fail(error)
         log.error("relay_failed", request_id=exchange.request_id, exc_info=error)
         last = error_frame(GatewayError(Kind.INTERNAL, "The gateway failed amid the answer."), exchange.request_id)
-    await send({"type": "http.response.body", "body": out + last})
+    await reply.write(out + last)
 
 
 def _headers(exchange: Exchange, call: Call) -> HeaderLines:

@@ -18,8 +18,8 @@ class Watch:
     __slots__ = ("_on_left", "_receive", "_task", "closed", "left")
 
     def __init__(self, receive: Receive, on_left: Callable[[], None]) -> None:
-        self._receive = receive
-        self._on_left = on_left
+        self._receive: Receive | None = receive
+        self._on_left: Callable[[], None] | None = on_left
         self._task: asyncio.Task[None] | None = None
         self.left = False
         self.closed = False
@@ -30,13 +30,14 @@ class Watch:
 
     def close(self) -> None:
         self.closed = True
+        self._receive = self._on_left = None  # they hold all of the request, and the watch is listed for a while yet
         if self._task is not None:
             self._task.cancel()
 
     async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while self._receive is not None and (await self._receive())["type"] != "http.disconnect":
             pass  # a pipelined or repeated body message says nothing of a departure
-        if not self.closed:
+        if self._on_left is not None:
             self.left = True
             self._on_left()
 

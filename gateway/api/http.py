@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import CallerError, GatewayError, Kind
+from gateway.protocol import OUTLET, Outlet
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -99,6 +100,40 @@ async def send_json(send: Send, status: int, body: bytes, headers: HeaderLines) 
         }
     )
     await send({"type": "http.response.body", "body": body})
+
+
+def way_out(scope: Scope, send: Send) -> Send:
+    """How a reply to this request is sent with the least work: by the server's outlet where it offers one."""
+    outlet: Send = scope.get("extensions", {}).get(OUTLET, send)
+    return outlet
+
+
+class Reply:
+    """A good reply, whole or in parts; its head goes out with the first of them."""
+
+    __slots__ = ("_begun", "_headers", "_send", "_status")
+
+    def __init__(self, send: Send, headers: HeaderLines, status: int = 200) -> None:
+        self._send = send
+        self._status = status
+        self._headers = headers
+        self._begun = False
+
+    async def write(self, data: bytes, *, more: bool = False) -> None:
+        """Sends a part; with the first one that has no `more` after it the reply is complete."""
+        send, begun, self._begun = self._send, self._begun, True
+        if isinstance(send, Outlet):
+            if begun:
+                await send.go_on(data, more=more)
+            else:
+                await send.begin(self._status, self._headers, data, more=more)
+            return
+        if not begun:
+            size = [] if more else [(b"content-length", b"%d" % len(data))]
+            headers = [*self._headers, *size]
+            await send({"type": "http.response.start", "status": self._status, "headers": headers})
+        if data or not more:
+            await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 async def send_error(send: Send, error: GatewayError, request_id: str, headers: HeaderLines | None = None) -> None:
