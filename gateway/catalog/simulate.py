@@ -120,7 +120,7 @@ def _compare(outcome: Outcome, record: Record, planner: Planner) -> None:
     outcome.requests += 1
     before = record.order[0] if record.order else f"refused ({record.refused})"
     try:
-        resolve(planner.snapshot, record.alias, record.options)
+        resolve(planner.snapshot, record.alias, record.options, previews=True)
         plan = plan_again(record, planner, explain=False)
     except GatewayError as error:
         if not record.order:

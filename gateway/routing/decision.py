@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.catalog.snapshot import Snapshot, Target
 from gateway.errors import GatewayError
 from gateway.routing.plan import Planner
+from gateway.routing.resolve import previewed
 from gateway.types import Drop, Facts, Needs, Options, Plan
 
 
@@ -143,7 +144,7 @@ def plan_again(record: Record, planner: Planner, *, explain: bool | None = None)
         ValueError: the catalog has no such name.
         GatewayError: as `Planner.plan()`.
     """
-    target = planner.snapshot.targets.get(record.alias)
+    target = planner.snapshot.targets.get(record.alias) or previewed(planner.snapshot, record.alias)
     if target is None:
         raise ValueError(f"catalog {planner.snapshot.version} has no name {record.alias!r}")
     return planner.plan(

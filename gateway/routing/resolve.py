@@ -26,7 +26,7 @@ def resolve(snapshot: Snapshot, alias: str, options: Options, *, previews: bool 
     """
     target = snapshot.targets.get(alias)
     if target is None and previews:
-        target = snapshot.previews.get(alias) or _trial(snapshot, alias)
+        target = previewed(snapshot, alias)
     if target is None:
         raise _unknown(snapshot, alias)
     if target.model is not None and target.model.status not in ("enabled", "deprecated"):
@@ -40,8 +40,10 @@ def resolve(snapshot: Snapshot, alias: str, options: Options, *, previews: bool 
     return target
 
 
-def _trial(snapshot: Snapshot, alias: str) -> Target | None:
-    """The target of `trial:NAME`, for finding out what a model really can do."""
+def previewed(snapshot: Snapshot, alias: str) -> Target | None:
+    """What only admins may ask for: a model that is not approved yet, or `trial:NAME`; None where it is neither."""
+    if alias in snapshot.previews:
+        return snapshot.previews[alias]
     name = alias.removeprefix(TRIAL)
     found = snapshot.targets.get(name) or snapshot.previews.get(name)
     if name == alias or found is None or found.kind == "tier":

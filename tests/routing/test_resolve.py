@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from made_catalogs import NOW, deployment, snapshot, tier
 
 from gateway.errors import CallerError, Kind
 from gateway.routing.resolve import resolve
-from gateway.types import Options
+from gateway.types import Capability, Options
 
 CATALOG = snapshot(
     tier(
@@ -73,3 +75,28 @@ def test_a_preferred_provider_must_exist() -> None:
         CallerError, match=r"Unknown provider 'antropic'\. Providers of this gateway: anthropic, openai"
     ):
         resolve(CATALOG, "fast", Options(prefer_provider="antropic"))
+
+
+def test_only_previews_find_what_is_not_approved() -> None:
+    """By `provider/id`; for everybody else there is no such name."""
+    waiting = dataclasses.replace(CATALOG, previews={"openai/gpt-9": CATALOG.targets["openai/gpt-5-mini"]})
+    assert resolve(waiting, "openai/gpt-9", Options(), previews=True).name == "openai/gpt-5-mini"
+    with pytest.raises(CallerError, match="does not exist here"):
+        resolve(waiting, "openai/gpt-9", Options())
+
+
+@pytest.mark.parametrize("name", ["gpt-5-mini", "openai/gpt-5-mini", "off", "gone"])
+def test_a_trial_asks_a_model_whatever_the_catalog_says_of_it(name: str) -> None:
+    """As if it were in use and could do everything; the catalog itself stays as it is."""
+    target = resolve(CATALOG, f"trial:{name}", Options(), previews=True)
+    (found,) = target.tier.deployments
+    assert found.model.status == "enabled"
+    assert all(found.capabilities & capability.bit for capability in Capability)
+    assert CATALOG.deployments[found.name].capabilities != found.capabilities
+
+
+@pytest.mark.parametrize("name", ["trial:fast", "trial:nobody", "trial:", "trial:trial:gone"])
+def test_there_is_no_trial_of_what_is_no_model(name: str) -> None:
+    """A tier chooses; a trial must not."""
+    with pytest.raises(CallerError, match="does not exist here"):
+        resolve(CATALOG, name, Options(), previews=True)
