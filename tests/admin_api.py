@@ -33,6 +33,7 @@ from gateway.callers.roles import Role
 from gateway.catalog.living import LivingCatalog
 from gateway.catalog.source import CatalogSource
 from gateway.errors import CatalogError
+from gateway.ledger.refusal import usd
 from gateway.upstream.client import Upstream
 
 ADMIN = "admin-token-of-the-tests"
@@ -163,16 +164,43 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
 
 
 class FakeTrials:
-    """One experiment without requests, whose canary is never stopped."""
+    """Two trials: an experiment with two arms, and a canary that is stopped until it is resumed."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "error rate 27%, the rest's is 0%"
 
     def listed(self) -> list[dict[str, Any]]:
-        return [{"experiment": "known", "kind": "experiment", "tier": "fast", "models": ["a", "b"]}]
+        state = {"state": "running" if self.reason is None else "stopped", "reason": self.reason}
+        return [
+            {"experiment": "size", "kind": "experiment", "tier": "fast", "models": ["a", "b"]},
+            {"experiment": "next", "kind": "canary", "tier": "fast", "models": ["b"], **state},
+        ]
 
     async def report(self, tenant: str, title: str, start: datetime, end: datetime) -> dict[str, Any]:
-        return {"experiment": title, "from": f"{start:%Y-%m-%d}", "to": f"{end:%Y-%m-%d}", "arms": []}
+        arms = [_arm("large", 4, 1_500_000), _arm("small", 0, 0)] if title == "size" else []
+        return {"experiment": title, "from": f"{start:%Y-%m-%d}", "to": f"{end:%Y-%m-%d}", "arms": arms}
 
     async def resume(self, title: str) -> bool:
-        return False
+        stopped, self.reason = title == "next" and self.reason is not None, None
+        return stopped
+
+
+def _arm(name: str, requests: int, cost_nano: int) -> dict[str, Any]:
+    """An arm of the report, by which half of the requests were liked."""
+    return {
+        "arm": name,
+        "requests": requests,
+        "errors": 1 if requests else 0,
+        "mean_latency_ms": 1234 if requests else None,
+        "mean_ttft_ms": None,
+        "attempts": requests,
+        "input_tokens": 5000,
+        "output_tokens": 70,
+        "estimated": 0,
+        "cost_nano_usd": cost_nano,
+        "cost_usd": usd(cost_nano),
+        "feedback": {"count": requests // 2, "scored": 1, "mean_score": 0.5, "labels": {"liked": requests // 2}},
+    }
 
 
 @pytest.fixture
