@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.admin.alerts import Alerts
 from gateway.admin.desk import Desk
 from gateway.admin.hooks import open_desk
 from gateway.admin.routes import admin_routes
@@ -41,7 +42,6 @@ from gateway.catalog.source import CatalogSource, default_catalog_path
 from gateway.errors import TiergateError
 from gateway.gateway import Gateway
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.outbox import Alert
 from gateway.log import get_logger
 from gateway.routing.arms import Arms
 from gateway.routing.canaries import Canaries
@@ -159,11 +159,15 @@ async def open_gateway(
         rules = Rules(RuleRecords(store))
         await rules.start()
         stack.push_async_callback(rules.close)
-        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=ids, on_alert=_log_alert)
+        secret = _text(settings.alert_secret)
+        alerts = Alerts(settings.alert_webhook, secret, metrics, clock=clock, chance=chance)
+        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=ids, on_alert=alerts.tell)
         await ledger.start()
         stack.push_async_callback(ledger.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
         stack.push_async_callback(upstream.aclose)
+        await alerts.start(upstream.post)
+        stack.push_async_callback(alerts.close)
         living = LivingCatalog(
             catalog,
             store,
@@ -246,7 +250,3 @@ def _log_transition(metrics: Metrics) -> Callable[[Transition], None]:
         metrics.breaker_transitions.labels(transition.deployment, transition.new).inc()
 
     return moved
-
-
-def _log_alert(alert: Alert) -> None:
-    get_logger("alerts").warning("ledger_alert", **asdict(alert))

@@ -174,7 +174,7 @@ class _Supervisor:
 
 
 # Secrets reach a worker through the environment that its parent read them from, never through arguments.
-_SECRETS = {"redis_url", "admin_token", "app_key", "pepper"}
+_SECRETS = {"redis_url", "admin_token", "app_key", "pepper", "alert_secret"}
 
 
 def _worker_main() -> int:

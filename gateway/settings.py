@@ -49,6 +49,14 @@ class Settings(BaseSettings):
         default=None, description="Bootstrap app key: all tiers, no limits; made if unset."
     )
     pepper: SecretStr | None = Field(default=None, description="Secret mixed into stored key hashes; made if unset.")
+    alert_webhook: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        description="URL that budget alerts and contradictions in the books are posted to.",
+    )
+    alert_secret: SecretStr | None = Field(
+        default=None, description="Signs those posts (HMAC-SHA256), so that their receiver can trust them."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
     )

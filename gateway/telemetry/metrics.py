@@ -39,6 +39,12 @@ class Metrics:
         self.cost = Counter(
             "tiergate_cost_nano_usd", "Cost booked, in nano-USD.", ["tier", "provider"], registry=self.registry
         )
+        self.budget_alerts = Counter(
+            "tiergate_budget_alerts",
+            "What the ledger's people should hear of: budget (with the percentage passed), conflict, quarantine.",
+            ["kind", "percent"],
+            registry=self.registry,
+        )
         self.inflight = Gauge(
             "tiergate_inflight_requests", "Requests being served.", registry=self.registry, multiprocess_mode="sum"
         )

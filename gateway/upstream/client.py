@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import httpx
 
+from gateway.errors import Kind, UpstreamError
 from gateway.types import Endpoint, Timeouts
 from gateway.upstream.engine import EngineError, Response
 from gateway.upstream.failures import upstream_error
@@ -100,6 +101,18 @@ class Upstream:
             trust_env=False,
             follow_redirects=False,
         )
+
+    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> int:
+        """The status that a webhook of the operator's answers with, wherever it may be.
+
+        Raises:
+            UpstreamError: UNREACHABLE, nobody answered.
+        """
+        try:
+            async with self.http_client(allow_private=True) as client:
+                return (await client.post(url, content=content, headers=dict(headers))).status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UpstreamError(Kind.UNREACHABLE, f"The webhook does not answer ({type(error).__name__}).") from error
 
     async def aclose(self) -> None:
         """Closes the transports; exchanges in progress fail."""

@@ -1,0 +1,108 @@
+"""What people should hear of: to the log, to the metrics, and signed to a webhook, again until it takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from hashlib import sha256
+
+import msgspec
+
+from gateway.errors import GatewayError
+from gateway.ledger.outbox import Alert
+from gateway.ledger.refusal import usd
+from gateway.log import get_logger
+from gateway.telemetry.metrics import Metrics
+
+Send = Callable[[str, bytes, Mapping[str, str]], Awaitable[int]]
+"""Posts a body with headers to a URL and gives the status. Raises GatewayError where nobody answers."""
+
+TRIES = 6
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_MOST_WAITING = 1_000
+
+_log = get_logger("alerts")
+
+
+class Alerts:
+    """Takes alerts at any time, from any part of the gateway; nobody waits for them to be told."""
+
+    def __init__(
+        self,
+        url: str | None,
+        secret: str | None,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float],
+        chance: random.Random,
+        pause_s: float = _FIRST_PAUSE_S,
+    ) -> None:
+        """`url` is the webhook, None for none; `secret` signs what goes there; `pause_s` comes before a second try."""
+        self._url = url
+        self._secret = (secret or "").encode()
+        self._metrics = metrics
+        self._clock = clock
+        self._chance = chance
+        self._pause_s = pause_s
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+        self._task: asyncio.Task[None] | None = None
+
+    def tell(self, alert: Alert) -> None:
+        """Logs and counts the alert, and queues it for the webhook."""
+        _log.warning("ledger_alert", **asdict(alert))
+        self._metrics.budget_alerts.labels(alert.kind, str(alert.percent)).inc()
+        if self._url is None:
+            return
+        body = {
+            **asdict(alert),
+            "at": self._clock(),
+            "spent_usd": usd(alert.spent_nano),
+            "limit_usd": usd(alert.limit_nano),
+        }
+        try:
+            self._waiting.put_nowait(msgspec.json.encode(body))
+        except asyncio.QueueFull:
+            _log.error("alert_dropped", subject=alert.subject)
+
+    async def start(self, send: Send) -> None:
+        """Begins to call the webhook, where there is one."""
+        if self._url is not None:
+            self._task = asyncio.create_task(self._run(self._url, send), name="alerts")
+
+    async def close(self) -> None:
+        """Ends the background work; what waits is in the log."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, url: str, send: Send) -> None:
+        while True:
+            body = await self._waiting.get()
+            if not await self._deliver(url, body, send):
+                _log.error("alert_not_delivered", tries=TRIES)
+
+    async def _deliver(self, url: str, body: bytes, send: Send) -> bool:
+        for number in range(TRIES):
+            if number:
+                pause = min(self._pause_s * 2 ** (number - 1), _LONGEST_PAUSE_S)
+                await asyncio.sleep(pause * self._chance.uniform(0.8, 1.2))
+            try:
+                status = await send(url, body, self._headers(body))
+            except GatewayError as error:
+                _log.warning("alert_webhook_failed", why=error.kind.value)
+                continue
+            if 200 <= status < 300:
+                return True
+            _log.warning("alert_webhook_failed", status=status)
+        return False
+
+    def _headers(self, body: bytes) -> dict[str, str]:
+        """The signature covers the time, so that an old call cannot be played again, and is new with every try."""
+        if not self._secret:
+            return {"content-type": "application/json"}
+        at = str(int(self._clock()))
+        signed = hmac.new(self._secret, f"{at}.".encode() + body, sha256).hexdigest()
+        return {"content-type": "application/json", "x-tiergate-signature": f"t={at},v1={signed}"}
