@@ -91,6 +91,7 @@ def start_gateway(
         "TIERGATE_APP_KEY": APP_KEY,
         "TIERGATE_ADMIN_TOKEN": ADMIN_TOKEN,
         "TIERGATE_DRAIN_DEADLINE_S": "10",
+        "TIERGATE_DISCOVER_EVERY_HOURS": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-m", "gateway.cli", "serve", "--port", str(port), "--data-dir", str(folder / "data")]
