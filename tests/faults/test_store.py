@@ -24,7 +24,7 @@ from talk import admin
 
 Fault = Callable[[StoreServer], None]
 LONGEST_REFUSAL_S = 15.0
-"""A second is promised; the other one is for a test machine that does much else."""
+"""A second is promised; the rest is for a test machine that does much else: this tells waiting from hanging."""
 
 
 def command(store: StoreServer, *words: str) -> None:
