@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,8 @@ from gateway.ledger.corrections import CorrectionsBusy
 from gateway.ledger.exchange import StoreDown, tag
 from gateway.ledger.reconcile import BillRow, Reconciled, close_period, import_bill
 from gateway.ledger.records import USAGE_FIELDS
-from gateway.types import NANO_PER_USD
+from gateway.ledger.rerate import rerate
+from gateway.types import NANO_PER_USD, Price
 
 MOST_ROWS = 1000
 _RUNS_KEPT = 10_000
@@ -61,6 +63,15 @@ class BilledPeriod(Input):
     to: Time
 
 
+class Rerating(Input):
+    """A period to compare with the prices known now."""
+
+    from_: Time = Field(alias="from")
+    to: Time = Field(description="At most a day later.")
+    model: Text | None = None
+    book: bool = Field(False, description="Book the differences; otherwise only tell them.")
+
+
 async def import_rows(call: Call[Bill, Query]) -> Reply:
     rows = [_row(entry) for entry in call.body.rows]
     await _audit(call, "reconcile.import", call.body.name)
@@ -80,6 +91,33 @@ async def close(call: Call[BilledPeriod, Query]) -> Reply:
     with _Refusing():
         done = await close_period(call.desk.store, call.caller.tenant, start, end, body.provider, run=call.request_id)
     await _note(call, f"{body.provider} {body.from_:%Y-%m-%d} to {body.to:%Y-%m-%d} closed", done)
+    return reply(msgspec.to_builtins(done))
+
+
+async def rerate_period(call: Call[Rerating, Query]) -> Reply:
+    body = call.body
+    if not timedelta(0) < body.to - body.from_ <= timedelta(days=1):
+        raise bad_request("'to' must lie after 'from', by a day at most.", "to")
+    deployments = call.desk.catalog.source.current.deployments
+
+    def price_at(deployment: str, at: float) -> Price | None:
+        known = deployments.get(deployment)
+        return None if known is None else known.price_at(at)
+
+    if body.book:
+        await _audit(call, "prices.rerate", body.model or "all models")
+    with _Refusing():
+        done = await rerate(
+            call.desk.store,
+            call.caller.tenant,
+            body.from_.timestamp(),
+            body.to.timestamp(),
+            price_at,
+            model=body.model,
+            now=call.desk.clock(),
+            run=call.request_id,
+            book=body.book,
+        )
     return reply(msgspec.to_builtins(done))
 
 

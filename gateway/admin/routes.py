@@ -91,6 +91,14 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         reconcile.close,
         body=reconcile.BilledPeriod,
     ),
+    operation(
+        "POST",
+        f"{ROOT}/prices/rerate",
+        Permission.CORRECT_BOOKS,
+        "Compare booked costs with the prices known now, and book the differences where told to.",
+        reconcile.rerate_period,
+        body=reconcile.Rerating,
+    ),
     operation("GET", f"{ROOT}/reconcile", Permission.READ_REPORTS, "The latest imports of bills.", reconcile.status),
     operation("GET", f"{ROOT}/health", Permission.READ_HEALTH, "Deployments, catalog, ledger lag.", system.health),
     operation(

@@ -8,6 +8,7 @@ from gateway.cli import audit, budgets, catalog, decide, experiments, keys, ledg
 from gateway.cli.doctor import doctor
 from gateway.cli.explain import explain
 from gateway.cli.report import report
+from gateway.cli.rerate import rerate
 from gateway.cli.serve import serve
 from gateway.cli.simulate import simulate_catalog
 
@@ -27,6 +28,7 @@ catalog.app.command("simulate")(simulate_catalog)
 app.add_typer(catalog.app, name="catalog")
 decide.add_to(models.app)
 app.add_typer(models.app, name="models")
+prices.app.command("rerate")(rerate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(keys.app, name="keys")

@@ -29,6 +29,8 @@ from gateway.ledger.records import METRICS, NO_USAGE, Ending, Envelope
 from gateway.ledger.reports import report
 from gateway.storage.client import Store
 
+BILLED = "bill "
+"""How the reasons of corrections to a bill begin: a bill outweighs any price row."""
 _MOST_NAMED = 100
 _NOT_BILLED = "not in the provider's bill"
 
@@ -128,9 +130,9 @@ async def import_bill(store: Store, tenant: str, rows: Sequence[BillRow], name: 
         single = [row for row in rows if row.attempt_id or row.upstream_id]
         daily = [row for row in rows if not (row.attempt_id or row.upstream_id)]
         named = await _named(store, tenant, single, tally)
-        corrections = await _attempts(store, tenant, named, f"bill {name}", tally)
+        corrections = await _attempts(store, tenant, named, BILLED + name, tally)
         left = await book.book(corrections)
-        days = await _days(store, tenant, daily, f"bill {name}", tally)
+        days = await _days(store, tenant, daily, BILLED + name, tally)
         left += await book.book(days)
     return tally.close(len(rows), [*corrections, *days], left)
 

@@ -36,10 +36,15 @@ class Row:
         return self.numbers[_COST]
 
     def as_dict(self, by: Sequence[str]) -> dict[str, str | int]:
-        """The row with names; `cost_usd` is a decimal string."""
+        """The row with names; `cost_usd` is a decimal string, `as_booked_usd` the same without re-rating."""
         numbers = dict(zip(METRICS, self.numbers, strict=True))
-        cost = numbers.pop("cost_nano")
-        return {**dict(zip(by, self.names, strict=True)), **numbers, "cost_nano_usd": cost, "cost_usd": usd(cost)}
+        cost, rerated = numbers.pop("cost_nano"), numbers.pop("rerated_nano")
+        money: dict[str, str | int] = {
+            "as_booked_usd": usd(cost - rerated),
+            "cost_nano_usd": cost,
+            "cost_usd": usd(cost),
+        }
+        return {**dict(zip(by, self.names, strict=True)), **numbers, **money}
 
 
 async def report(

@@ -244,3 +244,13 @@ async def test_budgets_beyond_keys_are_set_and_listed(admin: Any, tiergate: Tier
     listed = json.loads((await tiergate("budgets", "list", "--format", "json")).stdout)
     assert [rule["id"] for rule in listed["data"]] == ["search"]
     assert "needs its name" in (await tiergate("budgets", "set", "x", "--of", "team", "--usd", "1", status=1)).stderr
+
+
+async def test_a_period_is_compared_with_the_prices_known_now(admin: Any, tiergate: Tiergate) -> None:
+    """Day by day; nothing is booked unless told to."""
+    period = ["prices", "rerate", "--from", "2026-11-01", "--to", "2026-11-04"]
+    told = (await tiergate(*period)).stdout
+    assert "0 attempts: $0.00 as booked, $0.00 as re-rated" in told
+    assert "--book books it" in told
+    assert "0 adjustments booked" in (await tiergate(*period, "--book")).stdout
+    assert "want a day" in (await tiergate("prices", "rerate", "--from", "x", "--to", "y", status=2)).stderr
