@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gateway.admin.bodies import CatalogName, Input, Nothing
+from gateway.admin.model_view import known, waiting
 from gateway.admin.operation import ROOT, Call, Operation, Query, Reply, operation, reply
 from gateway.admin.shelf import change_document
 from gateway.callers.roles import Permission
 from gateway.catalog.edit import Change
 from gateway.catalog.entry import Category
 from gateway.catalog.lifecycle import ModelChange, approval, default_change, revision, with_facts
-from gateway.catalog.models import ModelEntry
 from gateway.catalog.pending import Pending
 from gateway.catalog.refresh import ago, described
 from gateway.errors import CallerError, GatewayError, Kind, bad_request
@@ -65,8 +65,8 @@ async def list_models(call: Call[Nothing, ModelsQuery]) -> Reply:
     """Models of the catalog, then those that wait, each with its status, and when the lists were refreshed."""
     catalog, query = call.desk.catalog, call.query
     listings = await catalog.findings.listings()
-    rows = [_known(call, name, entry) for name, entry in catalog.source.entries.models.items()]
-    rows += [_waiting(pending) for _, pending in sorted((await catalog.findings.pending()).items())]
+    rows = [known(name, entry, catalog.source.learned) for name, entry in catalog.source.entries.models.items()]
+    rows += [waiting(pending) for _, pending in sorted((await catalog.findings.pending()).items())]
     shown = [
         row
         for row in rows
@@ -86,8 +86,8 @@ async def show_model(call: Call[Nothing, Query]) -> Reply:
     model_id = call.path["model_id"]
     entry = call.desk.catalog.source.entries.models.get(model_id)
     if entry is not None:
-        return reply(_known(call, model_id, entry))
-    return reply(_waiting(await _pending(call, model_id)))
+        return reply(known(model_id, entry, call.desk.catalog.source.learned))
+    return reply(waiting(await _pending(call, model_id)))
 
 
 async def change_model(call: Call[Decision, Query]) -> Reply:
@@ -97,17 +97,17 @@ async def change_model(call: Call[Decision, Query]) -> Reply:
     entry = catalog.source.entries.models.get(model_id)
     if entry is not None:
         await change_document(call, f"model.{change.status or 'update'}", model_id, _revised(call, model_id, change))
-        return reply(_known(call, model_id, catalog.source.entries.models[model_id]))
+        return reply(known(model_id, catalog.source.entries.models[model_id], catalog.source.learned))
     pending = with_facts(await _pending(call, model_id), change)
     if change.status in (None, "pending", "rejected"):
         await _note(call, f"model.{change.status or 'update'}", pending)
-        return reply(_waiting(pending))
+        return reply(waiting(pending))
     if change.status != "enabled":
         raise bad_request(f"'{model_id}' waits for a decision; it can be enabled or rejected.", "status")
     await change_document(call, "model.approve", model_id, _approved(call, pending, change))
     await catalog.findings.drop(pending.key)
     await catalog.fleet.step()
-    return reply(_known(call, pending.name, catalog.source.entries.models[pending.name]))
+    return reply(known(pending.name, catalog.source.entries.models[pending.name], catalog.source.learned))
 
 
 async def change_models(call: Call[Bulk, Query]) -> Reply:
@@ -115,7 +115,7 @@ async def change_models(call: Call[Bulk, Query]) -> Reply:
     catalog = call.desk.catalog
     fields = call.body.model_dump(exclude={"ids"}, exclude_none=True)
     change = ModelChange(**fields)
-    waiting = await catalog.findings.pending()
+    pendings = await catalog.findings.pending()
     changes: list[Change] = []
     done: list[str] = []
     approved: list[Pending] = []
@@ -125,7 +125,7 @@ async def change_models(call: Call[Bulk, Query]) -> Reply:
             if model_id in catalog.source.entries.models:
                 changes += _revised(call, model_id, change)
             else:
-                pending = with_facts(_found(waiting, model_id), change)
+                pending = with_facts(_found(pendings, model_id), change)
                 if change.status == "enabled":
                     changes += _approved(call, pending, change)
                     approved.append(pending)
@@ -154,9 +154,9 @@ async def discover(call: Call[Discover, Query]) -> Reply:
     await call.desk.audit.append(call.caller, "models.discover", target, request_id=call.request_id, ip=call.ip)
     outcomes = [described(found) for found in await catalog.discovery.refresh(body.provider, force=body.force)]
     if body.category is not None:
-        waiting = await catalog.findings.pending()
+        pendings = await catalog.findings.pending()
         for row in outcomes:
-            row["new"] = [key for key in row["new"] if key in waiting and waiting[key].category == body.category]
+            row["new"] = [key for key in row["new"] if key in pendings and pendings[key].category == body.category]
     await catalog.fleet.step()
     return reply({"data": outcomes})
 
@@ -188,59 +188,12 @@ async def _pending(call: Call[Any, Any], model_id: str) -> Pending:
     return _found(await call.desk.catalog.findings.pending(), model_id)
 
 
-def _found(waiting: dict[str, Pending], model_id: str) -> Pending:
-    if model_id not in waiting:
+def _found(pendings: dict[str, Pending], model_id: str) -> Pending:
+    if model_id not in pendings:
         raise CallerError(
             Kind.NOT_FOUND, f"No model '{model_id[:200]}' is in the catalog or waits for a decision.", param="model_id"
         )
-    return waiting[model_id]
-
-
-def _known(call: Call[Any, Any], name: str, entry: ModelEntry) -> dict[str, Any]:
-    """A model of the catalog."""
-    vanished = call.desk.catalog.source.learned.vanished
-    deployments = [
-        {"provider": d.provider, "id": d.id, "vanished_on": vanished.get((d.provider, d.id))} for d in entry.deployments
-    ]
-    gone = bool(deployments) and all(row["vanished_on"] for row in deployments)
-    return {
-        "id": name,
-        "name": name,
-        "display_name": entry.display_name or name,
-        "status": "vanished" if gone and entry.status in ("enabled", "deprecated") else entry.status,
-        "category": entry.category,
-        "providers": list(dict.fromkeys(d.provider for d in entry.deployments)),
-        "capabilities": [c.value for c in entry.capabilities],
-        "context": entry.context.model_dump(),
-        "quality": entry.quality,
-        "reason": entry.reason,
-        "replacement": entry.replacement,
-        "deprecated_on": entry.deprecated_on and entry.deprecated_on.isoformat(),
-        "retires_on": entry.retires_on and entry.retires_on.isoformat(),
-        "prices": [row.model_dump(mode="json", by_alias=True, exclude_defaults=True) for row in entry.prices],
-        "deployments": deployments,
-        "guidance": entry.guidance.model_dump(mode="json", exclude_defaults=True),
-    }
-
-
-def _waiting(pending: Pending) -> dict[str, Any]:
-    """A model that waits for a decision; what is suggested names its source."""
-    return {
-        "id": pending.key,
-        "name": pending.name,
-        "display_name": pending.display_name or pending.name,
-        "status": "rejected" if pending.rejected else "pending",
-        "category": pending.category,
-        "providers": [pending.provider],
-        "capabilities": list(pending.capabilities),
-        "context": {"input_tokens": pending.input_tokens, "output_tokens": pending.output_tokens},
-        "usd_per_mtok": None if pending.usd_per_mtok is None else dict(pending.usd_per_mtok),
-        "sources": dict(pending.sources),
-        "sort": pending.sort,
-        "of": pending.of,
-        "missing": pending.missing(),
-        "first_seen_at": pending.first_seen_at,
-    }
+    return pendings[model_id]
 
 
 def _today(call: Call[Any, Any]) -> str:

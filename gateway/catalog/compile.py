@@ -14,6 +14,7 @@ from gateway.catalog.addresses import check_base_url
 from gateway.catalog.document import Document
 from gateway.catalog.learned import Learned
 from gateway.catalog.models import DeploymentEntry, ModelEntry
+from gateway.catalog.overlay import all_vanished, stand_ins
 from gateway.catalog.pending import model_entry
 from gateway.catalog.prices import compile_prices
 from gateway.catalog.problems import InvalidCatalog, Path, Problem
@@ -21,7 +22,7 @@ from gateway.catalog.providers import ProviderEntry, TimeoutsEntry
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import SecretMissing, resolve_reference, secret_files, stamps
 from gateway.catalog.snapshot import Snapshot, Target
-from gateway.catalog.targets import compile_targets, preview, stand_in
+from gateway.catalog.targets import compile_targets, preview
 from gateway.catalog.tiers import TierEntry
 from gateway.types import (
     Capability,
@@ -57,7 +58,7 @@ def compile_catalog(
     compiler = _Compiler(document, catalog, env, learned)
     providers = {name: compiler.provider(name, entry) for name, entry in catalog.providers.items()}
     models = {name: _model(name, entry) for name, entry in catalog.models.items()}
-    gone = _gone(catalog, models, providers, learned)
+    gone = stand_ins(catalog, models, providers, learned)
     models |= {name: replace(models[name], status="retired") for name in gone}
     served: dict[str, tuple[Deployment, ...]] = {}
     for name, entry in catalog.models.items():
@@ -67,7 +68,7 @@ def compile_catalog(
                 ("models", name, "deployments", index), (entry, listed), models[name], prices, providers
             )
             for index, listed in enumerate(entry.deployments)
-            if name in gone or (listed.provider, listed.id) not in learned.vanished or _all_vanished(entry, learned)
+            if name in gone or (listed.provider, listed.id) not in learned.vanished or all_vanished(entry, learned)
         )
     if compiler.problems:
         raise InvalidCatalog(document.file, compiler.problems)
@@ -86,29 +87,6 @@ def compile_catalog(
         secret_files=files,
         previews=_previews(compiler, providers, learned),
     )
-
-
-def _all_vanished(entry: ModelEntry, learned: Learned) -> bool:
-    return bool(entry.deployments) and all((d.provider, d.id) in learned.vanished for d in entry.deployments)
-
-
-def _gone(
-    catalog: CatalogEntry, models: Mapping[str, Model], providers: Mapping[str, Provider], learned: Learned
-) -> dict[str, tuple[Model, str]]:
-    """The models that no provider lists any longer, each with what answers in its place and why.
-
-    One that nothing can replace is left as it is: a provider's list may be wrong, and trying costs nothing.
-    """
-    vanished = {name for name, entry in catalog.models.items() if _all_vanished(entry, learned)}
-    left = {name: replace(model, status="retired") if name in vanished else model for name, model in models.items()}
-    gone: dict[str, tuple[Model, str]] = {}
-    for name in vanished:
-        deployments = catalog.models[name].deployments
-        found = stand_in(left[name], left, [providers[d.provider] for d in deployments])
-        if found is not None and models[name].status in ("enabled", "deprecated"):
-            since = min(learned.vanished[d.provider, d.id] for d in deployments)
-            gone[name] = found, f"its provider lists it no longer (since {since})"
-    return gone
 
 
 def _previews(compiler: _Compiler, providers: Mapping[str, Provider], learned: Learned) -> dict[str, Target]:
