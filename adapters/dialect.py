@@ -33,14 +33,14 @@ class Dialect:
     """Members that the provider refuses and that change nothing in the answer."""
     values: Mapping[str, Mapping[bytes, bytes]] = field(default_factory=dict)
     """Member -> raw JSON value -> the value sent in its place."""
-    message_drops: tuple[str, ...] = ()
-    """Members of messages that the provider refuses: what we give of reasoning, coming back in the history."""
+    drops_reasoning: bool = False
+    """Whether the provider refuses what we give of reasoning when it comes back in the history."""
     developer_role: bool = True
     nine_character_call_ids: bool = False
 
     @property
     def rewrites_messages(self) -> bool:
-        return bool(self.message_drops) or not self.developer_role or self.nine_character_call_ids
+        return self.drops_reasoning or not self.developer_role or self.nine_character_call_ids
 
 
 def _values(**by_value: str) -> Mapping[bytes, bytes]:
@@ -48,16 +48,15 @@ def _values(**by_value: str) -> Mapping[bytes, bytes]:
     return {msgspec.json.encode(name): msgspec.json.encode(value) for name, value in by_value.items()}
 
 
-_REASONING = ("reasoning_content", "reasoning_details")
 _BOOKKEEPING = frozenset(
     {"store", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"}
 )
 _MAX_TOKENS = {"max_completion_tokens": "max_tokens"}
 
 DIALECTS: tuple[Dialect, ...] = (
-    Dialect("openai", "https://api.openai.com/v1", obfuscates=True, message_drops=_REASONING),
+    Dialect("openai", "https://api.openai.com/v1", obfuscates=True, drops_reasoning=True),
     # https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle (read 2026-11-21)
-    Dialect("azure", None, auth="api-key", message_drops=_REASONING),
+    Dialect("azure", None, auth="api-key", drops_reasoning=True),
     Dialect("openrouter", "https://openrouter.ai/api/v1"),
     # https://github.com/mistralai/client-python/issues/216 on tool_choice `any` (read 2026-11-21); unknown members are
     # a 422, and usage comes unasked
@@ -68,7 +67,7 @@ DIALECTS: tuple[Dialect, ...] = (
         renames={"seed": "random_seed", **_MAX_TOKENS},
         drops=_BOOKKEEPING,
         values={"tool_choice": _values(required="any")},
-        message_drops=_REASONING,
+        drops_reasoning=True,
         developer_role=False,
         nine_character_call_ids=True,
     ),
@@ -78,7 +77,7 @@ DIALECTS: tuple[Dialect, ...] = (
         "groq",
         "https://api.groq.com/openai/v1",
         drops=frozenset({"metadata", "store", "prompt_cache_key", "safety_identifier"}),
-        message_drops=_REASONING,
+        drops_reasoning=True,
     ),
     # https://github.com/earendil-works/pi/issues/1048 on roles (read 2026-11-21)
     Dialect("deepseek", "https://api.deepseek.com", renames=_MAX_TOKENS, developer_role=False),
@@ -89,7 +88,7 @@ DIALECTS: tuple[Dialect, ...] = (
         "cerebras",
         "https://api.cerebras.ai/v1",
         drops=frozenset({"store", "metadata", "prompt_cache_key", "safety_identifier"}),
-        message_drops=_REASONING,
+        drops_reasoning=True,
     ),
     # Ours: deterministic and offline, see adapters/sandbox.py.
     Dialect("sandbox", "http://sandbox.invalid/v1", needs_key=False),

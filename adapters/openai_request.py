@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from adapters.dialect import Dialect
 from gateway.chat import Chat
@@ -37,7 +38,7 @@ def splice(chat: Chat, deployment: Deployment, dialect: Dialect) -> bytes:
     for name, values in dialect.values.items():
         if name in members and (value := values.get(bytes(members[name]))) is not None:
             changes[name] = value
-    if dialect.rewrites_messages and (messages := _messages(bytes(members["messages"]), dialect)) is not None:
+    if dialect.rewrites_messages and (messages := _messages(chat, dialect)) is not None:
         changes["messages"] = messages
     return chat.encode(changes)
 
@@ -57,20 +58,24 @@ def _stream_options(chat: Chat, deployment: Deployment, dialect: Dialect) -> byt
     return _encode({**options, "include_usage": True})
 
 
-def _messages(raw: bytes, dialect: Dialect) -> bytes | None:
+def _messages(chat: Chat, dialect: Dialect) -> bytes | None:
     """The messages with the dialect's rules applied; None where none of them applies."""
+    raw = chat.members["messages"]
+    rewrite = dialect.drops_reasoning and any(
+        m.reasoning_content is not UNSET or m.reasoning_details is not UNSET for m in chat.head.messages
+    )
+    rewrite = rewrite or (not dialect.developer_role and any(m.role == "developer" for m in chat.head.messages))
     # A key cannot hide from this search: within a string its quotes would be escaped. One written with escapes is
     # left alone, and the provider refuses it.
-    rewrite = dialect.nine_character_call_ids and b'"tool_call' in raw
-    rewrite = rewrite or (not dialect.developer_role and b'"developer"' in raw)
-    if not rewrite and not any(b'"%b"' % name.encode() in raw for name in dialect.message_drops):
+    if not rewrite and not (dialect.nine_character_call_ids and b'"tool_call' in bytes(raw)):
         return None
     messages: list[dict[str, Any]] = _decode(raw)
     for message in messages:
         if not dialect.developer_role and message.get("role") == "developer":
             message["role"] = "system"
-        for name in dialect.message_drops:
-            message.pop(name, None)
+        if dialect.drops_reasoning:
+            message.pop("reasoning_content", None)
+            message.pop("reasoning_details", None)
         if dialect.nine_character_call_ids:
             _shorten_ids(message)
     return _encode(messages)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.errors import CallerError, Kind, bad_request
 
@@ -21,11 +21,13 @@ _NULL = Raw(b"null")
 
 
 class Message(Struct):
-    """As much of a message as routing must know; `content` stays raw."""
+    """As much of a message as routing and adapters must know; values stay raw."""
 
     role: Role
     content: Raw = _NULL
     tool_calls: Raw = _NULL
+    reasoning_content: Raw | UnsetType = UNSET
+    reasoning_details: Raw | UnsetType = UNSET
 
 
 class StreamOptions(Struct):
@@ -142,7 +144,7 @@ def parse_chat(body: bytes) -> Chat:
         head = _head.decode(body)
         if not body.isascii():
             body.decode()  # raw members are not checked for UTF-8 by the scan
-        if body.count(b'"model"') > 1:
+        if _beside(bytes(members["messages"]), body).count(b'"model"') > 1:
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as error:
         message, param = _where(str(error))
@@ -171,6 +173,18 @@ def _where(error: str) -> tuple[str, str | None]:
         inner = text.removeprefix("Object missing required field `").rstrip("`")
         return f"Missing required parameter: '{param}.{inner}'.", f"{param}.{inner}"
     return (f"Invalid value for '{param}': {text}." if param else f"Invalid request body: {text}."), param
+
+
+def _beside(messages: bytes, body: bytes) -> bytes:
+    """The body without its messages, so that a long conversation need not be searched; all of it where in doubt.
+
+    What stands behind a first `"messages"` and its colon is a value of the body, so no top-level key is lost with it.
+    """
+    key = body.find(b'"messages"')
+    start = body.find(b"[", key, key + 16)
+    if key < 0 or start < 0 or not body.startswith(messages, start):
+        return body
+    return body[:start] + body[start + len(messages) :]
 
 
 def _refuse_repeated_keys(body: bytes) -> None:

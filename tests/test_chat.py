@@ -1,0 +1,39 @@
+"""A body that names its model twice is refused, wherever the second name hides."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.chat import parse_chat
+from gateway.errors import CallerError
+
+_TALK = b'"messages":[{"role":"user","content":"hello"}]'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a",' + _TALK + b',"model":"b"}',
+        b'{"model":"a","model":"b",' + _TALK + b"}",
+        b"{" + _TALK + b',"model":"a",' + _TALK + b',"model":"b"}',
+        b'{"user":"messages","model":"a","metadata":{"k":"[x"},"model":"b",' + _TALK + b"}",
+        b'{ "model" : "a", "model" : "b", "messages" : [{"role":"user","content":"hello"}] }',
+    ],
+)
+def test_a_model_named_twice_is_refused(body: bytes) -> None:
+    """Two readers of such a body could take it for two different requests."""
+    with pytest.raises(CallerError, match="more than once"):
+        parse_chat(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","messages":[{"role":"user","content":"{\\"model\\":1} \\"model\\""}]}',
+        b'{"messages": [{"role":"user","content":[{"type":"text","model":"x","text":"model"}]}], "model": "a"}',
+        b'{"model":"a","metadata":{"model":"mine"},' + _TALK + b"}",
+    ],
+)
+def test_a_model_named_within_something_else_is_no_second_one(body: bytes) -> None:
+    """Conversations and metadata may speak of models."""
+    assert parse_chat(body).model == "a"
