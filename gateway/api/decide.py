@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-from gateway.api.recall import NOTHING, Recalled
+from gateway.api.recall import NOTHING, Recalled, limits_of
 from gateway.callers.caller import Caller
 from gateway.callers.roles import Role
 from gateway.catalog.snapshot import Target
@@ -55,6 +55,7 @@ def decide(
     routing = gateway.routing()
     target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
     needs = infer_needs(chat, options)
+    limits = limits_of(gateway, caller)
     subject, stopped = None, _NONE
     if routing.planner.tries:
         subject, stopped = _subject(caller, chat, options), gateway.canaries.stopped
@@ -64,7 +65,7 @@ def decide(
         health=gateway.breakers.view(),
         stats=gateway.statistics.view(),
         budget_left_share=recalled.budget_left_share,
-        priced_only=_has_budget(gateway, caller),
+        priced_only=limits is not None and bool(limits.budgets),
         allowed_tiers=caller.tiers,
         allowed_models=caller.allowed_models(routing.snapshot.models),
         sticky=recalled.sticky,
@@ -86,12 +87,6 @@ def decide(
     if keep_as is not None:
         gateway.decisions.record(keep_as, record_of(planned))
     return planned
-
-
-def _has_budget(gateway: Gateway, caller: Caller) -> bool:
-    rules = gateway.rules.known(caller.tenant)
-    limits = caller.limits if rules is None else rules.of_caller(caller)
-    return limits is not None and bool(limits.budgets)
 
 
 def _subject(caller: Caller, chat: Chat, options: Options) -> int | None:

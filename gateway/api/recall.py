@@ -30,11 +30,18 @@ class Recalled(Struct, frozen=True):
 NOTHING = Recalled()
 
 
-async def recall(gateway: Gateway, caller: Caller, model: str, options: Options) -> Recalled:
+def limits_of(gateway: Gateway, caller: Caller) -> Limits | None:
+    """What limits every request of this caller, as far as it is known without asking: its own limits and its team's."""
+    rules = gateway.rules.known(caller.tenant)
+    return caller.limits if rules is None else rules.of_caller(caller)
+
+
+async def recall(gateway: Gateway, caller: Caller, limits: Limits | None, model: str, options: Options) -> Recalled:
     """The deployment of the caller's session, and the share left of its budgets.
 
-    `model` is the name that the caller sent. The store is asked for a session that this process does not know, and for
-    budgets where the tier steps down on a low one; while it is away, what is known here must do.
+    `limits` are those of `limits_of()`, `model` is the name that the caller sent. The store is asked for a session that
+    this process does not know, and for budgets where the tier steps down on a low one; while it is away, what is known
+    here must do.
     """
     routing = gateway.routing()
     target = routing.snapshot.targets.get(model)
@@ -44,10 +51,10 @@ async def recall(gateway: Gateway, caller: Caller, model: str, options: Options)
     if options.session is not None:
         place = place_of(caller.tenant, caller.key_id, target.name, options.session)
         sticky = await gateway.sessions.find(place)
-    if caller.limits is not None and caller.limits.budgets:
-        share = gateway.ledger.left_share(caller.limits)
+    if limits is not None and limits.budgets:
+        share = gateway.ledger.left_share(limits)
         if routing.planner.steps_down(target.tier):
-            share = await _told_by_store(gateway, caller, caller.limits, share)
+            share = await _told_by_store(gateway, caller, limits, share)
     return Recalled(place, sticky, share)
 
 

@@ -24,6 +24,7 @@ KEY = "shadow"
 """The key id that copies are booked under."""
 MOST_AT_ONCE = 16
 """Copies under way in one process; what comes beyond is not copied."""
+_MOST_CALLERS = 1_000
 _WITHOUT: Mapping[str, bytes | None] = {"stream": None, "stream_options": None}
 
 log = get_logger("shadows")
@@ -34,6 +35,7 @@ class Shadows:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._callers: dict[tuple[str, Copy], Caller] = {}
 
     def follow(self, exchange: Exchange, planned: Planned) -> None:
         """Copies a request that was answered to wherever its arms say."""
@@ -42,11 +44,34 @@ class Shadows:
                 continue
             outcome = "busy"
             if len(self._tasks) < MOST_AT_ONCE and not exchange.gateway.draining:
-                task = asyncio.create_task(_send(exchange.gateway, exchange.request_id, planned, arm.copy, number))
+                copied = self._copied(planned, arm.copy)
+                task = asyncio.create_task(_send(exchange.gateway, exchange.request_id, copied, arm.copy, number))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 outcome = "begun"
             exchange.gateway.metrics.shadows.labels(arm.experiment, outcome).inc()
+
+    def _copied(self, planned: Planned, copy: Copy) -> Planned:
+        """The same request without its stream, made by a caller of its own."""
+        return replace(
+            planned,
+            caller=self._caller(planned.caller.tenant, copy),
+            chat=planned.chat.replace(_WITHOUT),
+            options=replace(planned.options, tags=(), session=None, deadline_s=None),
+            plan=replace(planned.plan, arms=(copy.arm,)),
+            session=None,
+        )
+
+    def _caller(self, tenant: str, copy: Copy) -> Caller:
+        """Who pays for copies: a key without a record, which has just the budget that the catalog declares."""
+        caller = self._callers.get((tenant, copy))
+        if caller is None:
+            if len(self._callers) >= _MOST_CALLERS:
+                self._callers.clear()
+            budget = Budget(f"shadow-{copy.arm.experiment}", copy.budget_nano, copy.per, scope="shadow")
+            caller = Caller(tenant, KEY, KEY, Role.APP, limits=Limits(tenant, (budget,)))
+            self._callers[tenant, copy] = caller
+        return caller
 
     async def close(self) -> None:
         """Ends what is under way; each copy is settled for what is known of it."""
@@ -55,14 +80,14 @@ class Shadows:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _send(gateway: Gateway, request_id: str, planned: Planned, copy: Copy, number: int) -> None:
-    deployment = _deployment(planned, copy)
+async def _send(gateway: Gateway, request_id: str, copied: Planned, copy: Copy, number: int) -> None:
+    deployment = _deployment(copied, copy)
     permit = None if deployment is None else gateway.breakers.admit(deployment.name, deployment.concurrency)
     if deployment is None or permit is None:
         log.info("shadow_not_sent", experiment=copy.arm.experiment, reason="no usable deployment")
         return
     candidate = Candidate(deployment, deployment.price_at(gateway.clock()), None)
-    copied = _copied(planned, copy, candidate)
+    copied = replace(copied, plan=replace(copied.plan, candidates=(candidate,)))
     exchange = Exchange(gateway, request_id)
     call = Call(exchange, copied, candidate, permit, number=MAX_RETRY - number)
     failed = False
@@ -75,11 +100,15 @@ async def _send(gateway: Gateway, request_id: str, planned: Planned, copy: Copy,
         if not isinstance(error, UpstreamError):
             return  # a spent budget, say: it never left, so it tells nothing of its arm
         failed = True
-    except BaseException as error:
+    except Exception as error:
+        call.fail(error)
+        log.error("shadow_broke", experiment=copy.arm.experiment, request_id=request_id, exc_info=error)
+        return
+    except asyncio.CancelledError as error:
         call.fail(error)
         raise
     gateway.arms.count(
-        planned.caller.tenant,
+        copied.caller.tenant,
         (copy.arm,),
         exchange.at,
         failed=failed,
@@ -88,30 +117,15 @@ async def _send(gateway: Gateway, request_id: str, planned: Planned, copy: Copy,
     )
 
 
-def _deployment(planned: Planned, copy: Copy) -> Deployment | None:
+def _deployment(copied: Planned, copy: Copy) -> Deployment | None:
     """The first usable deployment of the copy's target that can do what the request needs."""
-    snapshot = planned.routing.snapshot
+    snapshot = copied.routing.snapshot
     for deployment in snapshot.deployments.values():
         model = deployment.model
         named = copy.to in (deployment.name, model.name)
         usable = deployment.provider.unavailable is None and model.status in ("enabled", "deprecated")
-        capable = not planned.needs.mask & ~offered(deployment)
-        fits = model.input_tokens is None or planned.needs.input_tokens <= model.input_tokens
+        capable = not copied.needs.mask & ~offered(deployment)
+        fits = model.input_tokens is None or copied.needs.input_tokens <= model.input_tokens
         if named and usable and capable and fits:
             return deployment
     return None
-
-
-def _copied(planned: Planned, copy: Copy, candidate: Candidate) -> Planned:
-    """The same request without its stream, made by a caller of its own who has the copies' budget and no other."""
-    tenant, arm = planned.caller.tenant, copy.arm
-    budget = Budget(f"shadow-{arm.experiment}", copy.budget_nano, copy.per, scope="shadow")
-    caller = Caller(tenant, KEY, KEY, Role.APP, limits=Limits(tenant, (budget,)))
-    return replace(
-        planned,
-        caller=caller,
-        chat=planned.chat.replace(_WITHOUT),
-        options=replace(planned.options, tags=(), session=None, deadline_s=None),
-        plan=replace(planned.plan, candidates=(candidate,), arms=(arm,)),
-        session=None,
-    )

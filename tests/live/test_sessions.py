@@ -102,3 +102,13 @@ def test_a_low_budget_steps_down(fake: FakeProvider, tmp_path: Path, hard: bool)
         assert eventually(stepped_down)
     with running_gateway(tmp_path, catalog=catalog) as restarted:
         assert chat_with(restarted, key, "smart").headers["x-gateway-tier"] == "cheap"
+
+
+def test_a_teams_low_budget_steps_down_too(fake: FakeProvider, tmp_path: Path) -> None:
+    """A key without a budget of its own spends its team's."""
+    with running_gateway(tmp_path, catalog=write(fake, tmp_path)) as gateway:
+        rule = {"id": "team-total", "of": "team", "name": "tests", "usd": "0.001", "per": "total", "hard": False}
+        made = admin(gateway, "/budgets", rule, method="POST")
+        assert made.status == 200, made.raw
+        key = key_with(gateway)
+        assert eventually(lambda: chat_with(gateway, key, "smart").headers["x-gateway-tier"] == "cheap")
