@@ -80,7 +80,7 @@ class Fleet:
             try:
                 await self.step()
                 away = False
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, msgspec.DecodeError) as error:
                 if not away:
                     self._log.warning("catalog_store_away", error=type(error).__name__)
                 away = True

@@ -114,7 +114,9 @@ class StorePlace:
         try:
             version = await self._versions.current()
             return b"" if version is None else await self._versions.document(version)
-        except (RedisError, OSError, CatalogError) as error:
+        except CatalogError as error:
+            raise InvalidCatalog(self.name, [Problem(1, "", f"cannot be read: {error}")]) from None
+        except (RedisError, OSError) as error:
             message = f"cannot be read: the store does not answer ({type(error).__name__})"
             raise InvalidCatalog(self.name, [Problem(1, "", message)]) from None
 

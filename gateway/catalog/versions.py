@@ -106,7 +106,10 @@ class Versions:
                 text = await self._store.execute_command("HGET", DOCUMENTS, fitting[0])
         if text is None:
             raise UnknownVersion(f"no catalog version {version[:20]!r} is kept; the history lists those that are")
-        return zlib.decompress(text)
+        try:
+            return zlib.decompress(text)
+        except zlib.error:
+            raise UnknownVersion(f"catalog version {version} was changed in the store by another hand") from None
 
     async def history(self, limit: int = KEPT) -> list[Publication]:
         """The newest publications, newest first."""

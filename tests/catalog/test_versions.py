@@ -12,8 +12,10 @@ import httpx
 import pytest
 from clocks import SetClock
 from redis.asyncio import Redis
+from stores import StoreServer
 
 from gateway.catalog.living import LivingCatalog
+from gateway.catalog.places import StorePlace
 from gateway.catalog.problems import InvalidCatalog
 from gateway.catalog.source import CatalogSource
 from gateway.catalog.versions import KEPT, UnknownVersion, VersionConflict, Versions, version_of
@@ -158,6 +160,29 @@ async def test_a_document_that_was_spoilt_in_the_store_changes_nothing(replica: 
     (member,) = await one.fleet.members()
     assert member.version == good.version
     assert "not valid YAML" in str(member.problem)
+
+
+async def test_a_document_that_is_damaged_in_the_store_is_told(replica: Replica, store: Redis) -> None:
+    """The loop that looks for new versions goes on, and takes the next good one."""
+    one = await replica()
+    await store.hset("{catalog}:documents", "abcdefabcdef", b"not compressed")
+    await store.set("{catalog}:current", "abcdefabcdef")
+    await until(lambda: one.source.problem is not None)
+    assert "changed in the store by another hand" in str(one.source.problem)
+    await one.versions.publish(one.source.text + b"# next", by="k")
+    await until(lambda: one.source.problem is None)
+
+
+async def test_a_store_that_is_away_leaves_the_catalog_in_force(own_store: StoreServer, clock: SetClock) -> None:
+    """What was published last is served by; nothing ends."""
+    client = own_store.client()
+    place = StorePlace(Versions(client, clock))
+    await place.write(b"models: {}", expected="*", by="k", note="")
+    assert await place.read() == b"models: {}"
+    own_store.stop()
+    with pytest.raises(InvalidCatalog, match="the store does not answer"):
+        await place.read()
+    await client.aclose()
 
 
 async def test_in_a_file_the_document_is_replaced_whole(replica: Replica, document: str) -> None:
