@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -47,6 +48,7 @@ class Attempt:
         "input_tokens",
         "key",
         "limits",
+        "meter",
         "model",
         "output_limit_tokens",
         "output_tokens",
@@ -138,6 +140,8 @@ class Attempt:
         self.envelope = b""
         self.sequence = -1
         self.segment = -1
+        self.meter: Callable[[], int] | None = None
+        """Tells the output tokens so far; asked once a second while the attempt runs, so that relaying is free of it."""
         self.progress_tokens = 0
         self.progress_at = 0.0
         """Monotonic time of the last note."""

@@ -92,6 +92,7 @@ class Ledger:
             self._wal,
             self._underway,
             root,
+            on_progress=self.progress,
             clock=clock,
             chance=chance,
             sweep_every_s=sweep_every_s,
@@ -281,6 +282,7 @@ class Ledger:
     ) -> None:
         self._wal.end(attempt.sequence, ending)
         attempt.state = "ended"
+        attempt.meter = None
         if attempt.in_store:
             self._underway.registered.pop(attempt.aid, None)
         item = booking(

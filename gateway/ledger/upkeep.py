@@ -12,6 +12,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
 from gateway.ledger.holds import hold_again, renewal
@@ -48,6 +49,7 @@ class Upkeep:
         underway: Underway,
         root: Path,
         *,
+        on_progress: Callable[[Attempt, int], None],
         clock: Callable[[], float],
         chance: random.Random,
         sweep_every_s: float,
@@ -58,6 +60,7 @@ class Upkeep:
         self._wal = wal
         self._underway = underway
         self._root = root
+        self._on_progress = on_progress
         self._clock = clock
         self._chance = chance
         self._sweep_every_s = sweep_every_s
@@ -120,6 +123,7 @@ class Upkeep:
 
     async def _tick(self) -> None:
         self._register()
+        self._read_meters()
         await self._announce()
         for tenant in list(self._outbox.lost):
             self._outbox.lost.discard(tenant)
@@ -155,6 +159,12 @@ class Upkeep:
                 lane = self._outbox.lane(attempt.tenant)
                 lane.register(hold_again(attempt))
                 lane.renew([renewal(attempt)])
+
+    def _read_meters(self) -> None:
+        """Notes how far the attempts under way have come, those that can tell."""
+        for attempt in self._underway.registered.values():
+            if attempt.meter is not None and (tokens := attempt.meter()) > attempt.progress_tokens:
+                self._on_progress(attempt, tokens)
 
     async def _renew(self) -> None:
         by_tenant: dict[str, list[Booking]] = {}

@@ -257,6 +257,7 @@ class Call:
         stamp = Stamp(id="chatcmpl-" + self.exchange.request_id[4:], created=int(self.exchange.at))
         if chat.stream:
             self.stream = adapter.stream(chat, stamp)
+            self.attempt.meter = self._output_tokens
             await self._first_event(self.stream, response)
             self._first_byte()
         else:
@@ -300,6 +301,10 @@ class Call:
             )
         attempt.output_limit_tokens = min(tokens, attempt.output_limit_tokens or tokens)
         return _capped(chat, attempt.output_limit_tokens)
+
+    def _output_tokens(self) -> int:
+        """The stream's output so far, for the estimate should this process die; asked for by the ledger's clock."""
+        return 0 if self.stream is None else estimate_tokens(self.stream.output_bytes)
 
     async def _first_event(self, stream: ChatStream, response: UpstreamResponse) -> None:
         """Reads until the stream has begun well, so that one which fails at once can still be replaced."""

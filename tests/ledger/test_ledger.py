@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from books import COST, HOLD, PRICE, USAGE, attempt, audit, budget, flushed, journal, open_ledger, posted, settle
+from books import COST, HOLD, PRICE, USAGE, attempt, audit, budget, flushed, journal, open_ledger, posted, settle, until
 from redis.asyncio import Redis
 
 from gateway.errors import CallerError, GatewayUnavailable, Kind, RoutingError
 from gateway.ledger.exchange import Exchange, tag
+from gateway.ledger.history import read_log
 from gateway.ledger.ledger import Alert
 from gateway.ledger.limits import Budget, Cap, Limits
 from gateway.ledger.records import aid_hour, booking, encode, line, tombstone, usage_numbers
@@ -454,3 +455,17 @@ async def test_a_price_definition_outlives_its_segment(store: Redis, tmp_path: P
         await flushed(ledger)
         assert len(await audit(store)) == 100
         assert len(list((tmp_path / "wal").glob("*/*.log"))) > 3
+
+
+async def test_how_far_a_stream_has_come_is_noted_while_it_runs(store: Redis, tmp_path: Path) -> None:
+    """Its meter is read by the ledger's own clock, and let go of at the end."""
+    async with open_ledger(store, tmp_path) as ledger:
+        a = attempt()
+        a.meter = lambda: 7
+        await ledger.reserve(a, budget(10**9))
+        (log,) = (tmp_path / "wal").iterdir()
+        await until(lambda: [story.output_tokens for story in read_log(log)] == [7])
+        settle(ledger, a)
+        assert a.meter is None
+        await flushed(ledger)
+    assert len(await audit(store)) == 1
