@@ -23,7 +23,7 @@ from gateway.types import Deployment
 
 REFRESH_S = 3.0
 """A change holds everywhere within five seconds."""
-_LOOKUP_S = 1.0
+_LOOKUP_S = 3.0
 _MOST_CALLERS = 10_000
 
 Subject = Literal["tenant", "team", "tag", "tier", "session"]

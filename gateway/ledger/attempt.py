@@ -141,7 +141,7 @@ class Attempt:
         self.sequence = -1
         self.segment = -1
         self.meter: Callable[[], int] | None = None
-        """Tells the output tokens so far; asked once a second while the attempt runs, so that relaying is free of it."""
+        """Tells the output tokens so far; asked once a second while the attempt runs, and never by the relay."""
         self.progress_tokens = 0
         self.progress_at = 0.0
         """Monotonic time of the last note."""
