@@ -1,8 +1,8 @@
 """Model lists kept by hand, for APIs that have none which an inference key may ask.
 
-Vertex AI lists models by a management API and Bedrock on another host with other permissions.
-Sources (read 2026-11-21): https://cloud.google.com/vertex-ai/generative-ai/docs/models,
-https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude,
+Vertex AI lists models by a management API and Bedrock on another host with other permissions. The ids are those of the
+shipped catalog's deployments, whose own sources stand there; compare with the providers' pages before relying on them:
+https://cloud.google.com/vertex-ai/generative-ai/docs/models and
 https://docs.aws.amazon.com/bedrock/latest/userguide/models-supported.html.
 """
 
