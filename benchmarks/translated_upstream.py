@@ -1,4 +1,4 @@
-"""An upstream for the benchmark: it answers each request with 50 events of Anthropic's or Google's stream, in one write.
+"""An upstream for the benchmark: each request gets 50 events of Anthropic's or Google's stream, in one write.
 
 `python translated_upstream.py PORT`; `/v1/messages` is Anthropic's, everything else Google's. The texts are those that
 the load generator checks (` tok0000` to ` tok0049`).
