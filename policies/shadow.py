@@ -18,7 +18,7 @@ class Shadow(Trial):
     name = "shadow"
 
     def __init__(self, title: str, to: str, share: float, budget_nano: int, per: Period) -> None:
-        """`to` is a model or deployment; the budget is what all copies of a tenant's requests may cost in the period."""
+        """`to` is a model or deployment; the budget is what all copies of a tenant's requests may cost in a period."""
         self.title = title
         self.models = (to,)
         self.share = share
