@@ -128,11 +128,12 @@ async def test_without_the_store_the_declared_policy_holds(own: Redis, own_store
     async with open_ledger(own, tmp_path, reserve_deadline_s=0.1, local_share=0.02) as ledger:
         for _ in range(3):
             a = attempt()
-            assert (await ledger.reserve(a, budget(limit, on_store_down="allow"))).output_cap_tokens == 180
+            headroom = await ledger.reserve(a, budget(limit, on_store_down="allow"))
+            assert (headroom.output_cap_tokens, headroom.mode) == (180, "allow")
             settle(ledger, a)
         local = Limits("main", budgets=(Budget("b2", limit, "day", on_store_down="local"),))
         for _ in range(2):
-            await ledger.reserve(a := attempt(), local)
+            assert (await ledger.reserve(a := attempt(), local)).mode == "local"
             settle(ledger, a)
         with pytest.raises(GatewayUnavailable):
             await ledger.reserve(attempt(), local)
