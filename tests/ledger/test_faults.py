@@ -133,7 +133,8 @@ async def test_without_the_store_the_declared_policy_holds(own: Redis, own_store
             settle(ledger, a)
         local = Limits("main", budgets=(Budget("b2", limit, "day", on_store_down="local"),))
         for _ in range(2):
-            assert (await ledger.reserve(a := attempt(), local)).mode == "local"
+            a = attempt()
+            assert (await ledger.reserve(a, local)).mode == "local"
             settle(ledger, a)
         with pytest.raises(GatewayUnavailable):
             await ledger.reserve(attempt(), local)
