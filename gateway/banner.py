@@ -29,5 +29,5 @@ def banner(settings: Settings, app_key: Secret | None, admin_token: Secret | Non
         "",
     ]
     if not app_key and settings.app_key is None:
-        lines += ["  The app key was shown at the first start. A new one: tiergate keys create --name my-app", ""]
+        lines += ["  The app key was shown at the first start. A new one: tiergate keys create my-app", ""]
     return "\n".join(lines)
