@@ -41,6 +41,7 @@ format: install ## format the code and sort imports
 	$(BIN)/ruff check --fix .
 
 bench: install ## measure speed beside the reference stacks
+	$(BIN)/python -m benchmarks.micro_chat
 	$(BIN)/python -m benchmarks.micro_routing
 	$(BIN)/python -m benchmarks.micro_engine
 	$(BIN)/python -m benchmarks.micro_ledger

@@ -109,12 +109,13 @@ class Chat:
         members = self.members
         if changes:
             members = {**members, **changes}  # type: ignore[dict-item]  # None marks a member to leave out
-        parts = [
-            b"%b:%b" % (_KEYS.get(name) or msgspec.json.encode(name), raw)
-            for name, raw in members.items()
-            if raw is not None
-        ]
-        return b"{" + b",".join(parts) + b"}"
+        parts: list[bytes | Raw] = []
+        for name, raw in members.items():
+            if raw is not None:
+                parts += (b",", _KEYS.get(name) or msgspec.json.encode(name) + b":", raw)
+        parts[:1] = [b"{"]
+        parts.append(b"}")
+        return b"".join(parts)  # Raw is a buffer; this way a long prompt is copied once
 
     def replace(self, changes: Mapping[str, bytes | None]) -> Chat:
         """A request with these members changed, added or (None) left out, and everything else shared.
@@ -130,7 +131,7 @@ class Chat:
 
 _HEAD_FIELDS = frozenset(Head.__struct_fields__) - {"model", "messages", "stream_options"}
 _COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
-_KEYS = {name: b'"' + name.encode() + b'"' for name in _COMMON}
+_KEYS = {name: b'"' + name.encode() + b'":' for name in _COMMON}
 
 
 def parse_chat(body: bytes) -> Chat:
