@@ -11,6 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
+from gateway.background import end
 from gateway.errors import GatewayError
 from gateway.ledger.outbox import Alert
 from gateway.ledger.refusal import usd
@@ -75,8 +76,7 @@ class Alerts:
     async def close(self) -> None:
         """Ends the background work; what waits is in the log."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def _run(self, url: str, send: Send) -> None:
         while True:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
+from gateway.background import end
 from gateway.callers.caller import Caller
 from gateway.callers.roles import Role
 from gateway.errors import GatewayError, UpstreamError
@@ -75,9 +76,7 @@ class Shadows:
 
     async def close(self) -> None:
         """Ends what is under way; each copy is settled for what is known of it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
 
 async def _send(gateway: Gateway, request_id: str, copied: Planned, copy: Copy, number: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
+from gateway.background import end
 from gateway.callers.caller import Caller, caller_of
 from gateway.callers.keys import Key, Pepper, parse
 from gateway.callers.records import STORE_AWAY, KeyRecord, KeyRecords, StoredSecret, Unsealed, store_away
@@ -143,9 +144,7 @@ class Callers:
     async def close(self) -> None:
         """Ends the background work."""
         tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
     def _ask(self, name: bytes, key: tuple[str, str], digest: str) -> asyncio.Task[Caller | None]:
         """Asks the store, once for all who want the same answer now."""

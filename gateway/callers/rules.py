@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.background import end
 from gateway.callers.caller import Caller
 from gateway.callers.keys import MAIN_TENANT
 from gateway.callers.records import STORE_AWAY, store_away
@@ -139,8 +140,7 @@ class Rules:
     async def close(self) -> None:
         """Ends the background work."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     def known(self, tenant: str) -> RuleSet | None:
         """The rules as last asked for; None where nobody has asked yet."""

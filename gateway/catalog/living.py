@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gateway.background import end
 from gateway.catalog.findings import Findings
 from gateway.catalog.fleet import Fleet
 from gateway.catalog.refresh import Discovery
@@ -81,9 +82,7 @@ class LivingCatalog:
 
     async def close(self) -> None:
         """Ends what runs in the background."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         self._tasks.clear()
 
     async def traffic(self, days: int = TRAFFIC_DAYS) -> dict[str, dict[str, int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from gateway.background import end
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
@@ -85,9 +86,7 @@ class Upkeep:
 
     async def stop(self) -> None:
         """Ends the background work."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def sign_off(self) -> None:
         """Takes this process off the tenants' counts of exchanges, once nothing more will be exchanged."""

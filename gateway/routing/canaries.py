@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from gateway.background import end
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
 from gateway.routing.stats import Statistics
@@ -58,8 +59,7 @@ class Canaries:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     async def look(self) -> None:
         """Stops what has regressed, tells the others, and learns what they stopped or let go on."""

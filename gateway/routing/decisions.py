@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from gateway.background import end
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
 from gateway.routing.circumstances import Unavailable, circumstances, read
@@ -62,8 +63,7 @@ class Decisions:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self.flush()
 
     async def flush(self) -> None:

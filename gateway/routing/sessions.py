@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from gateway.background import end
 from gateway.log import get_logger
 from gateway.routing.recent import Recent
 from gateway.storage.client import Store
@@ -64,8 +65,7 @@ class Sessions:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self.flush()
 
     async def flush(self) -> None:

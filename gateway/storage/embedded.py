@@ -21,6 +21,7 @@ from pathlib import Path
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from gateway.background import end
 from gateway.log import get_logger
 from gateway.storage.client import connect
 
@@ -69,8 +70,7 @@ class EmbeddedStore:
     async def close(self) -> None:
         """Detaches; the last one out stops the server, after its data is on the disk."""
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            await end(self._watch)
         if self._using is None:
             return
         with await self._locked():

@@ -15,6 +15,7 @@ from typing import TextIO
 import msgspec
 from prometheus_client import Histogram
 
+from gateway.background import end
 from gateway.telemetry.metrics import Metrics
 
 _encoder = msgspec.json.Encoder()
@@ -77,8 +78,7 @@ class RequestLog:
 
     async def close(self) -> None:
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         self.flush()
 
     async def _run(self) -> None:
