@@ -33,7 +33,8 @@ from gateway.ledger.attempt import new_request_id
 from gateway.log import get_logger
 from gateway.routing.explain import explain_header
 from gateway.routing.options import parse_options
-from gateway.upstream.attempts import Call, first_to_answer
+from gateway.upstream.attempts import first_to_answer
+from gateway.upstream.call import Call
 
 log = get_logger("chat")
 

@@ -18,7 +18,7 @@ from gateway.ledger.attempt import MAX_RETRY
 from gateway.ledger.limits import Budget, Limits
 from gateway.log import get_logger
 from gateway.types import Candidate, Copy, Deployment
-from gateway.upstream.attempts import Call
+from gateway.upstream.call import Call
 from policies.capability import offered
 
 KEY = "shadow"

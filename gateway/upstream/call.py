@@ -1,0 +1,379 @@
+"""One attempt while it runs: the breaker's permit, the ledger's attempt and the provider's response in one hand.
+
+However it ends (answer, failure, departed caller, deadline), it is concluded exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import msgspec
+
+from adapters import ADAPTERS
+from adapters.base import ChatStream, Completion, Stamp
+from adapters.events import output_bytes_of, with_usage
+from gateway.api.decide import Planned
+from gateway.api.exchange import Exchange
+from gateway.chat import Chat
+from gateway.errors import GatewayError, Kind, RoutingError, UpstreamError
+from gateway.ledger.attempt import Attempt
+from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage
+from gateway.ledger.limits import Headroom, Limits
+from gateway.ledger.refusal import usd
+from gateway.routing.health import Permit
+from gateway.telemetry.requests import AttemptRecord
+from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
+from gateway.upstream.client import UpstreamResponse
+
+_ERROR_BODY_BYTES = 256 * 1024
+_LEAST_OUTPUT_TOKENS = 16
+"""Fewer are no answer: a request that may not cost more is refused."""
+
+
+class Call:
+    """One attempt while it runs. `complete()` or `fail()` ends it; what comes second changes nothing."""
+
+    __slots__ = (
+        "_concluded",
+        "_dispatched",
+        "_estimated",
+        "attempt",
+        "candidate",
+        "completion",
+        "cost_nano",
+        "exchange",
+        "first",
+        "headroom",
+        "permit",
+        "planned",
+        "response",
+        "started",
+        "stream",
+        "ttft_ms",
+    )
+
+    def __init__(
+        self, exchange: Exchange, planned: Planned, candidate: Candidate, permit: Permit, *, number: int | None = None
+    ) -> None:
+        """`number` tells it from the request's other attempts; left out, it is the next."""
+        gateway, caller, plan, needs = exchange.gateway, planned.caller, planned.plan, planned.needs
+        deployment = candidate.deployment
+        self.exchange = exchange
+        self.planned = planned
+        self.candidate = candidate
+        self.permit = permit
+        self.response: UpstreamResponse | None = None
+        self.completion: Completion | None = None
+        self.stream: ChatStream | None = None
+        self.headroom: Headroom | None = None
+        self.first = b""
+        """What a stream's first event gave for the caller."""
+        self.ttft_ms: int | None = None
+        self.cost_nano = 0
+        self.started = gateway.monotonic()
+        self._concluded = False
+        self._estimated = False
+        self._dispatched = False
+        """Whether the provider may have seen anything of the request."""
+        tags = planned.options.tags or caller.tags
+        if plan.arms:
+            tags = (*tags, *(arm.tag for arm in plan.arms))
+        self.attempt = Attempt(
+            request_id=exchange.request_id,
+            at=gateway.clock(),
+            tenant=caller.tenant,
+            key=caller.key_id,
+            team=caller.team,
+            tags=tags,
+            alias=plan.alias,
+            tier=plan.tier,
+            model=deployment.model.name,
+            provider=deployment.provider.name,
+            deployment=deployment.name,
+            price=candidate.price,
+            catalog=planned.routing.snapshot.version,
+            stream=planned.chat.stream,
+            retry=len(exchange.attempts) if number is None else number,
+            input_tokens=needs.input_tokens,
+            input_bound_tokens=needs.input_bound_tokens,
+            output_tokens=needs.output_tokens,
+            output_limit_tokens=deployment.model.output_tokens,
+            choices=needs.choices,
+            sdk_retry=exchange.sdk_retry,
+        )
+
+    async def open(self) -> None:
+        """Sends the request and waits for a good answer: all of it, or the first event of its stream.
+
+        Raises:
+            UpstreamError: this candidate did not answer well.
+            GatewayError: the request cannot be sent to it at all, or a limit of the caller forbids it.
+        """
+        planned, deployment = self.planned, self.candidate.deployment
+        gateway, chat = self.exchange.gateway, planned.chat
+        if planned.options.max_cost_nano is not None:
+            chat = self._within(chat, planned.options.max_cost_nano)
+        limits = await self._limits()
+        if limits is not None:
+            self.headroom = await gateway.ledger.reserve(self.attempt, limits)
+            if self.headroom.output_cap_tokens is not None:
+                chat = _capped(chat, self.headroom.output_cap_tokens)
+        tier = planned.target.tier
+        chat, self.exchange.warnings = planned.routing.parameters.apply(
+            chat, deployment, tier, planned.options.preset, planned.plan.arms
+        )
+        adapter = ADAPTERS[deployment.provider.adapter]
+        body = adapter.request(chat, deployment)
+        endpoint = deployment.stream_endpoint if chat.stream else deployment.endpoint
+        if endpoint is None:
+            raise UpstreamError(Kind.OUR_KEY_REFUSED, f"{deployment.provider.name} has no usable credentials.")
+        if limits is None:
+            gateway.ledger.begin(self.attempt)
+        timeouts = self._timeouts(tier.timeouts or deployment.provider.timeouts)
+        extra = b"x-client-request-id: %b\r\n" % self.attempt.aid.encode()
+        self._dispatched = True
+        self.response = response = await gateway.upstream.send(endpoint, body, timeouts, extra)
+        if response.status != 200:
+            content = await response.read(_ERROR_BODY_BYTES)
+            raise adapter.error(response.status, response.headers, content)
+        stamp = Stamp(id="chatcmpl-" + self.exchange.request_id[4:], created=int(self.exchange.at))
+        if chat.stream:
+            self.stream = adapter.stream(chat, stamp)
+            self.attempt.meter = self._output_tokens
+            await self._first_event(self.stream, response)
+            self._first_byte()
+        else:
+            content = await response.read()
+            self._first_byte()
+            self.completion = self._counted(adapter.completion(content, chat, stamp))
+
+    def _counted(self, completion: Completion) -> Completion:
+        """The answer with a usage: ours, in its body too, where the provider told none."""
+        if completion.usage is not None:
+            return completion
+        usage = self._estimate(output_bytes_of(completion.body))
+        return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
+
+    async def _limits(self) -> Limits | None:
+        """Everything that limits this attempt; the store is asked only for a tenant that this process has not met."""
+        planned, rules = self.planned, self.exchange.gateway.rules
+        caller, options = planned.caller, planned.options
+        known = rules.known(caller.tenant) or await rules.of(caller.tenant)
+        return known.of_attempt(caller, planned.plan.tier, options.session, options.tags, self.candidate.deployment)
+
+    def _within(self, chat: Chat, max_cost_nano: int) -> Chat:
+        """The request with its answer capped to what is left of the caller's `max_cost_usd` at the worst.
+
+        Raises:
+            RoutingError: it does not cover the prompt and the beginning of an answer.
+        """
+        attempt, deployment = self.attempt, self.candidate.deployment
+        if attempt.price is None:
+            raise RoutingError(Kind.NO_CANDIDATE, f"{deployment.name} has no price, so max_cost_usd cannot hold it.")
+        left = max_cost_nano - sum(earlier.cost_nano_usd for earlier in self.exchange.attempts)
+        tokens = affordable_output_tokens(
+            attempt.price, left, input_tokens=attempt.input_bound_tokens, choices=attempt.choices
+        )
+        wanted = attempt.output_tokens if attempt.output_tokens is not None else _LEAST_OUTPUT_TOKENS
+        if tokens < min(wanted, _LEAST_OUTPUT_TOKENS):
+            raise RoutingError(
+                Kind.NO_CANDIDATE,
+                f"max_cost_usd leaves ${usd(max(0, left))}, which may not cover the prompt and an answer of "
+                f"{deployment.name}.",
+            )
+        attempt.output_limit_tokens = min(tokens, attempt.output_limit_tokens or tokens)
+        return _capped(chat, attempt.output_limit_tokens)
+
+    def _output_tokens(self) -> int:
+        """The stream's output so far, for the estimate should this process die; asked for by the ledger's clock."""
+        return 0 if self.stream is None else estimate_tokens(self.stream.output_bytes)
+
+    async def _first_event(self, stream: ChatStream, response: UpstreamResponse) -> None:
+        """Reads until the stream has begun well, so that one which fails at once can still be replaced."""
+        first = []
+        async for data in response.chunks():
+            first.append(stream.feed(data))
+            if stream.failure is not None:
+                raise stream.failure
+            if stream.started or stream.finished:
+                break
+        else:
+            stream.end()
+            raise stream.failure or UpstreamError(Kind.BROKEN, "The provider's stream is empty.", billed=True)
+        self.first = b"".join(first)
+
+    def _timeouts(self, timeouts: Timeouts) -> Timeouts:
+        deadline = self.exchange.deadline
+        if deadline is None:
+            return timeouts
+        left = deadline - self.exchange.gateway.monotonic()
+        if left <= 0:
+            raise RoutingError(Kind.DEADLINE, "The request's deadline passed before a candidate could be asked.")
+        return replace(timeouts, total_s=min(timeouts.total_s, left))
+
+    def _first_byte(self) -> None:
+        now = self.exchange.gateway.monotonic()
+        self.ttft_ms = int((now - self.started) * 1000)
+        self.exchange.ttft_ms = (now - self.exchange.started) * 1000
+
+    # ------------------------------------------------------------------------------------------------ how it ends
+
+    def note_progress(self) -> None:
+        """Tells the ledger how much of a stream has come, for the estimate should this process die."""
+        if self.stream is not None:
+            self.exchange.gateway.ledger.progress(self.attempt, estimate_tokens(self.stream.output_bytes))
+
+    def end_of_stream(self) -> bytes:
+        """The stream's last bytes for the caller, with our estimate where the provider told no usage.
+
+        Raises:
+            UpstreamError: the stream did not come to its proper end.
+        """
+        stream = self.stream
+        assert stream is not None
+        if stream.usage is None and stream.failure is None:
+            stream.usage = self._estimate(stream.output_bytes)
+        last = stream.end()
+        if stream.failure is not None:
+            raise stream.failure
+        return last
+
+    def complete(self, source: UsageSource = "provider") -> int:
+        """The provider's answer came whole: the cost in nano-USD is booked and the deployment did well."""
+        answer = self.completion or self.stream
+        usage = answer.usage if answer else None
+        cost = self._settle(usage, source, "complete", answer.service_tier if answer else None)
+        self.permit.settle("success")
+        self._observe(usage)
+        if self.response is not None:
+            self.response.finish()
+        return cost
+
+    def fail(self, error: BaseException) -> None:
+        """It ended badly, or its caller left: books what is known and judges the deployment."""
+        if self._concluded:
+            return
+        if self.response is not None:
+            self.response.abort()
+        kind = error.kind if isinstance(error, GatewayError) else None
+        usage = self.stream.usage if self.stream else self.completion.usage if self.completion else None
+        if isinstance(error, UpstreamError):
+            self._judge(error)
+            if not error.billed:
+                self._void(error)
+                return
+            settlement: Settlement = "upstream_cut" if self.response is not None else "failed"
+        else:
+            self.permit.settle("neutral")
+            if not self._dispatched:
+                self._void(error)
+                return
+            settlement = "caller_left" if self.exchange.caller_left else "deadline"
+            if kind is not None or not isinstance(error, asyncio.CancelledError):
+                settlement = "failed"
+        self._settle(usage, "provider", settlement, None, error)
+
+    def _judge(self, error: UpstreamError) -> None:
+        """The verdict on the deployment, and its rest where it asked for one."""
+        gateway, deployment = self.exchange.gateway, self.candidate.deployment
+        if not deployment.provider.breaker:
+            self.permit.settle("neutral")
+            return
+        self.permit.settle(error.verdict)
+        if error.kind is Kind.RATE_LIMITED:
+            gateway.breakers.rest(deployment.name, error.retry_after_s)
+        elif error.kind in (Kind.PROVIDER_QUOTA, Kind.OUR_KEY_REFUSED):
+            gateway.breakers.rest_credential(deployment.provider.name, error.retry_after_s)
+        if error.verdict == "failure":
+            gateway.statistics.observe(deployment.name, failed=True)
+
+    def _void(self, error: BaseException) -> None:
+        self._concluded = True
+        self.exchange.gateway.ledger.void(
+            self.attempt, status=getattr(error, "upstream_status", None), latency_ms=self._latency_ms()
+        )
+        self._record("void", Usage(), error)
+
+    def _settle(
+        self,
+        usage: Usage | None,
+        source: UsageSource,
+        settlement: Settlement,
+        service_tier: str | None,
+        error: BaseException | None = None,
+    ) -> int:
+        if self._concluded:
+            return self.cost_nano
+        self._concluded = True
+        if usage is None:
+            usage = self._estimate(self.stream.output_bytes if self.stream else 0)
+        if self._estimated:
+            source = "estimated"
+        self.cost_nano = self.exchange.gateway.ledger.settle(
+            self.attempt,
+            usage=usage,
+            usage_source=source,
+            settlement=settlement,
+            latency_ms=self._latency_ms(),
+            ttft_ms=self.ttft_ms,
+            service_tier=service_tier,
+            status=self.response.status if self.response else 0,
+            upstream_id=_upstream_id(self.response) if self.response else None,
+        )
+        self._record(settlement, usage, error)
+        return self.cost_nano
+
+    def _observe(self, usage: Usage | None) -> None:
+        """What this answer tells of its deployment's speed."""
+        tokens = usage.completion_tokens if usage else None
+        speed = None
+        if tokens and self.stream is not None and self.ttft_ms is not None:
+            after_first_s = self._latency_ms() / 1000 - self.ttft_ms / 1000
+            speed = tokens / after_first_s if after_first_s > 0 else None
+        self.exchange.gateway.statistics.observe(
+            self.candidate.deployment.name,
+            ttft_ms=self.ttft_ms,
+            tokens_per_s=speed,
+            output_tokens=tokens // self.attempt.choices if tokens else None,
+        )
+
+    def _estimate(self, output_bytes: int) -> Usage:
+        self._estimated = True
+        return estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
+
+    def _latency_ms(self) -> int:
+        return int((self.exchange.gateway.monotonic() - self.started) * 1000)
+
+    def _record(self, settlement: str, usage: Usage, error: BaseException | None) -> None:
+        deployment = self.candidate.deployment
+        self.exchange.attempts.append(
+            AttemptRecord(
+                deployment=deployment.name,
+                settlement=settlement,
+                model=deployment.model.name,
+                provider=deployment.provider.name,
+                error=None if error is None else getattr(error, "code", None) or type(error).__name__,
+                cost_nano_usd=self.cost_nano,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+            )
+        )
+
+
+def _upstream_id(response: UpstreamResponse) -> str | None:
+    """The provider's name of the request, by which its bill may call it.
+
+    Source: https://platform.openai.com/docs/api-reference/debugging-requests and
+    https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
+    """
+    name = response.headers.get("x-request-id") or response.headers.get("request-id")
+    return name if name is None or (len(name) <= 128 and name.isprintable()) else None
+
+
+def _capped(chat: Chat, cap: int) -> Chat:
+    """The request with this cap on its output, under the name the caller used for it."""
+    name = "max_completion_tokens" if chat.head.max_completion_tokens is not None else "max_tokens"
+    if getattr(chat.head, name) is not None and getattr(chat.head, name) <= cap:
+        return chat
+    return chat.replace({name: msgspec.json.encode(cap)})
