@@ -23,8 +23,8 @@ class Settings(BaseSettings):
         "for all gateways that share it; the file is then only what the first of them begins with.",
     )
     discover_every_hours: Annotated[float, Field(ge=0, le=720)] = Field(
-        default=24,
-        description="Hours after which a provider is asked again for its models; 0 asks only by command or admin API.",
+        default=0,
+        description="Hours after which a provider is asked again for its models; 0 asks nobody unasked: only by command or admin API.",
     )
     price_data: Path | None = Field(
         default=None,
