@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     )
     discover_every_hours: Annotated[float, Field(ge=0, le=720)] = Field(
         default=0,
-        description="Hours after which a provider is asked again for its models; 0 asks nobody unasked: only by command "
-        "or admin API.",
+        description="Hours after which a provider is asked again for its models; 0 asks nobody unasked: only by "
+        "command or admin API.",
     )
     price_data: Path | None = Field(
         default=None,
