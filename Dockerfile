@@ -20,7 +20,7 @@ ENV PATH=/opt/tiergate/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TIERGATE_HOST=0.0.0.0 \
     TIERGATE_DATA_DIR=/data
-USER tiergate
+USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 4000
