@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,6 @@ class Gateway:
     store: Any
     inflight: int = 0
     draining: bool = False
-    problems: dict[str, str] = field(default_factory=dict)
-    """What keeps the gateway from being ready, by part; empty when all is well."""
     _routing: Routing | None = None
 
     def routing(self) -> Routing:

@@ -201,7 +201,6 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                 out = stream.feed(data)
                 if stream.finished or stream.failure is not None:
                     break
-                call.note_progress()
                 if exchange.caller_left:
                     exchange.count_drained(stream.output_bytes)
                 if out:

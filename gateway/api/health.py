@@ -23,7 +23,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Ready: 200 while requests should be sent here, else 503 with the parts that are not well."""
     gateway: Gateway = request.app.state.gateway
-    problems = dict(gateway.problems)
+    problems: dict[str, str] = {}
     if gateway.draining:
         problems["draining"] = "the gateway is shutting down"
     if not gateway.ledger.lag["store_up"]:

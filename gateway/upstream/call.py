@@ -219,11 +219,6 @@ class Call:
 
     # ------------------------------------------------------------------------------------------------ how it ends
 
-    def note_progress(self) -> None:
-        """Tells the ledger how much of a stream has come, for the estimate should this process die."""
-        if self.stream is not None:
-            self.exchange.gateway.ledger.progress(self.attempt, estimate_tokens(self.stream.output_bytes))
-
     def end_of_stream(self) -> bytes:
         """The stream's last bytes for the caller, with our estimate where the provider told no usage.
 
