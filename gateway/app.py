@@ -177,7 +177,7 @@ async def open_gateway(
             monotonic=monotonic,
             price_data=settings.price_data,
             discover_every_s=settings.discover_every_hours * 3600,
-            on_alert=lambda text: get_logger("alerts").warning("catalog_alert", text=text),
+            on_vanished=alerts.tell_of_model,
         )
         requests = RequestLog(metrics, log=settings.log_level in ("debug", "info"))
         await requests.start()

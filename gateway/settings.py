@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     alert_webhook: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s]+$",
-        description="URL that budget alerts and contradictions in the books are posted to.",
+        description="URL that budget alerts, contradictions in the books and vanished models are posted to.",
     )
     alert_secret: SecretStr | None = Field(
         default=None, description="Signs those posts (HMAC-SHA256), so that their receiver can trust them."

@@ -8,10 +8,12 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
 from gateway.background import end
+from gateway.catalog.living import Vanished
 from gateway.errors import GatewayError
 from gateway.ledger.outbox import Alert
 from gateway.ledger.refusal import usd
@@ -52,21 +54,16 @@ class Alerts:
         self._task: asyncio.Task[None] | None = None
 
     def tell(self, alert: Alert) -> None:
-        """Logs and counts the alert, and queues it for the webhook."""
+        """Logs and counts an alert of the books, and queues it for the webhook."""
         _log.warning("ledger_alert", **asdict(alert))
         self._metrics.budget_alerts.labels(alert.kind, str(alert.percent)).inc()
-        if self._url is None:
-            return
-        body = {
-            **asdict(alert),
-            "at": self._clock(),
-            "spent_usd": usd(alert.spent_nano),
-            "limit_usd": usd(alert.limit_nano),
-        }
-        try:
-            self._waiting.put_nowait(msgspec.json.encode(body))
-        except asyncio.QueueFull:
-            _log.error("alert_dropped", subject=alert.subject)
+        self._post({**asdict(alert), "spent_usd": usd(alert.spent_nano), "limit_usd": usd(alert.limit_nano)})
+
+    def tell_of_model(self, gone: Vanished) -> None:
+        """Logs and counts that a model in use has vanished, and queues it for the webhook."""
+        _log.warning("catalog_alert", text=gone.text, **asdict(gone))
+        self._metrics.catalog_alerts.labels("model_vanished", gone.deployment).inc()
+        self._post({"kind": "model_vanished", "subject": gone.deployment, "text": gone.text, **asdict(gone)})
 
     async def start(self, send: Send) -> None:
         """Begins to call the webhook, where there is one."""
@@ -77,6 +74,14 @@ class Alerts:
         """Ends the background work; what waits is in the log."""
         if self._task is not None:
             await end(self._task)
+
+    def _post(self, body: Mapping[str, Any]) -> None:
+        if self._url is None:
+            return
+        try:
+            self._waiting.put_nowait(msgspec.json.encode({**body, "at": self._clock()}))
+        except asyncio.QueueFull:
+            _log.error("alert_dropped", subject=body["subject"])
 
     async def _run(self, url: str, send: Send) -> None:
         while True:

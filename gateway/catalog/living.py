@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from gateway.background import end
 from gateway.catalog.findings import Findings
@@ -25,6 +28,27 @@ _TENANT = "main"
 _log = get_logger("catalog")
 
 
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """A deployment that carried traffic lately, and whose provider lists its model no longer."""
+
+    deployment: str
+    provider: str
+    upstream_id: str
+    attempts: int | None
+    """In the last `days`; None where the books could not be read."""
+    days: int = TRAFFIC_DAYS
+
+    @property
+    def text(self) -> str:
+        """The same in a sentence."""
+        carried = "an unknown number of" if self.attempts is None else self.attempts
+        return (
+            f"{self.provider} lists {self.upstream_id} no longer; "
+            f"{self.deployment} carried {carried} attempts in the last {self.days} days"
+        )
+
+
 class LivingCatalog:
     """One for each process."""
 
@@ -39,11 +63,11 @@ class LivingCatalog:
         monotonic: Callable[[], float],
         price_data: Path | None = None,
         discover_every_s: float = 0.0,
-        on_alert: Callable[[str], None] = lambda text: None,
+        on_vanished: Callable[[Vanished], None] = lambda gone: None,
     ) -> None:
         """`in_store`: the document lives in the store; `discover_every_s`: 0 discovers only when asked to.
 
-        `clock` gives seconds since the epoch; `on_alert` is told what people should hear of, in a sentence.
+        `clock` gives seconds since the epoch; `on_vanished` is told once of each model in use that vanishes.
         """
         self.source = source
         self.upstream = upstream
@@ -58,7 +82,7 @@ class LivingCatalog:
         self._clock = clock
         self._in_store = in_store
         self._discover_every_s = discover_every_s
-        self._on_alert = on_alert
+        self._on_vanished = on_vanished
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -96,13 +120,14 @@ class LivingCatalog:
         }
 
     async def _vanished(self, provider: str, upstream_ids: Sequence[str]) -> None:
-        traffic = await self.traffic()
+        traffic: dict[str, dict[str, int]] | None
+        try:
+            traffic = await self.traffic()
+        except (RedisError, OSError):  # the finding is kept already: now or never
+            traffic = None
         for deployment in self.source.current.deployments.values():
             if deployment.provider.name == provider and deployment.upstream_id in upstream_ids:
-                attempts = traffic.get(deployment.name, {}).get("attempts", 0)
+                attempts = None if traffic is None else traffic.get(deployment.name, {}).get("attempts", 0)
                 _log.warning("model_vanished", deployment=deployment.name, attempts=attempts, days=TRAFFIC_DAYS)
-                if attempts:
-                    self._on_alert(
-                        f"{provider} lists {deployment.upstream_id} no longer; "
-                        f"{deployment.name} carried {attempts} attempts in the last {TRAFFIC_DAYS} days"
-                    )
+                if attempts != 0:
+                    self._on_vanished(Vanished(deployment.name, provider, deployment.upstream_id, attempts))

@@ -45,6 +45,12 @@ class Metrics:
             ["kind", "percent"],
             registry=self.registry,
         )
+        self.catalog_alerts = Counter(
+            "tiergate_catalog_alerts",
+            "What people should hear of the catalog: model_vanished, a model that carried traffic is listed no longer.",
+            ["kind", "deployment"],
+            registry=self.registry,
+        )
         self.inflight = Gauge(
             "tiergate_inflight_requests", "Requests being served.", registry=self.registry, multiprocess_mode="sum"
         )

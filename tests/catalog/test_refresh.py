@@ -10,8 +10,9 @@ import httpx
 import pytest
 from clocks import SetClock
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from gateway.catalog.living import LivingCatalog
+from gateway.catalog.living import LivingCatalog, Vanished
 from gateway.catalog.refresh import Outcome
 from gateway.catalog.source import CatalogSource
 from gateway.upstream.client import Upstream
@@ -73,7 +74,7 @@ Open = Callable[..., LivingCatalog]
 @pytest.fixture
 def open_catalog(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Path, network: Network) -> Open:
     """A catalog over the fake network; nothing runs in the background."""
-    alerts: list[str] = []
+    alerts: list[Vanished] = []
 
     def open_(text: str = DOCUMENT) -> LivingCatalog:
         path = tmp_path / "catalog.yaml"
@@ -81,7 +82,7 @@ def open_catalog(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: P
         source = CatalogSource(path, {"ONE": "key-one", "TWO": "key-two"}, clock)
         upstream = Upstream(httpx.MockTransport(network))
         living = LivingCatalog(
-            source, store, upstream, in_store=False, clock=clock, monotonic=monotonic, on_alert=alerts.append
+            source, store, upstream, in_store=False, clock=clock, monotonic=monotonic, on_vanished=alerts.append
         )
         living.alerts = alerts  # type: ignore[attr-defined]
         return living
@@ -186,8 +187,27 @@ async def test_a_vanished_model_is_alerted_of_if_it_carried_traffic(
     network.lists["one"] = ["something"]
     for _ in range(2):
         await living.discovery.refresh("one", force=True)
-    alerts: list[str] = living.alerts  # type: ignore[attr-defined]
-    assert alerts == ["one lists beta-1 no longer; one/beta carried 12 attempts in the last 7 days"]
+    alerts: list[Vanished] = living.alerts  # type: ignore[attr-defined]
+    assert [alert.text for alert in alerts] == [
+        "one lists beta-1 no longer; one/beta carried 12 attempts in the last 7 days"
+    ]
+
+
+async def test_a_model_whose_traffic_cannot_be_read_is_alerted_of_too(
+    open_catalog: Open, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finding is told only once, so it must not be lost with the store."""
+    living = open_catalog()
+
+    async def traffic(days: int = 7) -> dict[str, dict[str, int]]:
+        raise RedisConnectionError
+
+    monkeypatch.setattr(living, "traffic", traffic)
+    await living.discovery.refresh("one")
+    network.lists["one"] = ["alpha-1"]
+    await living.discovery.refresh("one", force=True)
+    (alert,) = living.alerts  # type: ignore[attr-defined]
+    assert (alert.deployment, alert.attempts) == ("one/beta", None)
 
 
 async def test_no_model_is_offered_until_its_key_is_verified(

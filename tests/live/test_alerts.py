@@ -1,17 +1,23 @@
-"""A running gateway tells a real webhook of each threshold of a budget, once."""
+"""A running gateway tells a real webhook of each threshold of a budget and of each vanished model, once."""
 
 from __future__ import annotations
 
+import contextlib
+import hmac
 import http.server
 import json
 import threading
+from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fake_catalog import catalog_for
-from fakes import FakeProvider, eventually
-from running import running_gateway
-from talk import chat, key_with
+from fakes import FakeProvider, eventually, json_reply
+from running import ADMIN_TOKEN, running_gateway
+from talk import admin, chat, entries, key_with
+
+SECRET = "a secret of the tests"
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -21,7 +27,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        type(self).told.append({**json.loads(body), "signature": self.headers["x-tiergate-signature"]})
+        at, _, signed = self.headers["x-tiergate-signature"].removeprefix("t=").partition(",v1=")
+        assert signed == hmac.new(SECRET.encode(), f"{at}.".encode() + body, sha256).hexdigest()
+        type(self).told.append(json.loads(body))
         self.send_response(204)
         self.end_headers()
 
@@ -29,21 +37,53 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_each_threshold_is_told_once(fake: FakeProvider, tmp_path: Path) -> None:
-    """50, 80 and 100 % of a soft budget, while requests go on."""
+@contextlib.contextmanager
+def receiving() -> Iterator[dict[str, str]]:
+    """A webhook that takes everything; gives the settings that name it."""
     Receiver.told = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        env = {
-            "TIERGATE_ALERT_WEBHOOK": f"http://127.0.0.1:{server.server_port}/alerts",
-            "TIERGATE_ALERT_SECRET": "a secret of the tests",
-        }
-        catalog = catalog_for(fake, tmp_path / "catalog.yaml", {"fast": ["alerted"]})
-        with running_gateway(tmp_path, catalog=catalog, env=env) as gateway:
-            key = key_with(gateway, budget={"usd": "0.00008", "per": "total", "hard": False})
-            for _ in range(8):
-                assert chat(gateway, "fast", headers={"authorization": f"Bearer {key}"}).status == 200
-            eventually(lambda: len(Receiver.told) >= 3)
+        address = f"http://127.0.0.1:{server.server_port}/alerts"
+        yield {"TIERGATE_ALERT_WEBHOOK": address, "TIERGATE_ALERT_SECRET": SECRET}
         server.shutdown()
+
+
+def test_each_threshold_is_told_once(fake: FakeProvider, tmp_path: Path) -> None:
+    """50, 80 and 100 % of a soft budget, while requests go on."""
+    catalog = catalog_for(fake, tmp_path / "catalog.yaml", {"fast": ["alerted"]})
+    with receiving() as env, running_gateway(tmp_path, catalog=catalog, env=env) as gateway:
+        key = key_with(gateway, budget={"usd": "0.00008", "per": "total", "hard": False})
+        for _ in range(8):
+            assert chat(gateway, "fast", headers={"authorization": f"Bearer {key}"}).status == 200
+        eventually(lambda: len(Receiver.told) >= 3)
     assert [alert["percent"] for alert in Receiver.told] == [50, 80, 100]
-    assert all(alert["signature"].startswith("t=") for alert in Receiver.told)
+
+
+def test_a_vanished_model_that_carried_traffic_is_told_once(fake: FakeProvider, tmp_path: Path) -> None:
+    """One that carried none is not told of; a second look at the same list tells nothing again."""
+    catalog = catalog_for(fake, tmp_path / "catalog.yaml", {"fast": ["used"], "smart": ["unused"]})
+    with receiving() as env, running_gateway(tmp_path, catalog=catalog, env=env) as gateway:
+
+        def discover(*ids: str) -> None:
+            for provider in ("used", "unused"):
+                fake.script(provider, json_reply({"data": [{"id": i} for i in (*ids, "another")]}))
+            answer = admin(gateway, "/models/discover", {"force": True}, method="POST")
+            assert [row["state"] for row in answer.body["data"]] == ["refreshed"] * 2, answer.raw
+
+        discover("used-upstream", "unused-upstream")
+        entries(gateway, chat(gateway, "fast").request_id)
+        for _ in range(2):
+            discover()
+        (alert,) = eventually(lambda: Receiver.told)
+        counted = gateway.get("/metrics", ADMIN_TOKEN)[1].decode()
+    del alert["at"], alert["text"]
+    assert alert == {
+        "kind": "model_vanished",
+        "subject": "used/used-model",
+        "deployment": "used/used-model",
+        "provider": "used",
+        "upstream_id": "used-upstream",
+        "attempts": 1,
+        "days": 7,
+    }
+    assert 'tiergate_catalog_alerts_total{deployment="used/used-model",kind="model_vanished"} 1.0' in counted
