@@ -1,11 +1,50 @@
-"""Ending what runs in the background."""
+"""What runs in the background: work repeated until it is closed, and how tasks are ended."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 _AGAIN_S = 1.0
+
+
+class Repeated:
+    """Does a piece of work every `every_s` seconds, or as soon as it is hurried, from `start()` until `close()`.
+
+    The work must not raise: what it fails at, it says itself.
+    """
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
+        self._hurried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins; the first time comes after one interval."""
+        self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def close(self) -> None:
+        """Ends it, wherever it stands. What is to be done once more is its owner's to do."""
+        if self._task is not None:
+            await end(self._task)
+            self._task = None
+
+    def hurry(self) -> None:
+        """Has the work done as soon as the loop comes to it."""
+        self._hurried.set()
+
+    async def _run(self) -> None:
+        while True:
+            alarm = asyncio.get_running_loop().call_later(self._every_s, self._hurried.set)
+            try:
+                await self._hurried.wait()
+            finally:
+                alarm.cancel()
+            self._hurried.clear()
+            await self._work()
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

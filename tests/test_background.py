@@ -1,10 +1,10 @@
-"""Ending what runs in the background."""
+"""What runs in the background, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 
-from gateway.background import end
+from gateway.background import Repeated, end
 
 
 async def test_a_task_that_loses_a_cancellation_still_ends() -> None:
@@ -38,3 +38,47 @@ async def test_tasks_that_have_ended_or_failed_are_no_trouble() -> None:
     await end(task)
     await end()
     assert isinstance(task.exception(), ValueError)
+
+
+async def test_repeated_work_goes_on_until_it_is_closed() -> None:
+    """Again and again, and not once more after that."""
+    done, thrice = 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal done
+        done += 1
+        if done == 3:
+            thrice.set()
+
+    repeated = Repeated("test", 0.001, work)
+    await repeated.start()
+    await asyncio.wait_for(thrice.wait(), 5)
+    await repeated.close()
+    seen = done
+    await asyncio.sleep(0.01)
+    assert done == seen
+    await repeated.close()
+
+
+async def test_repeated_work_can_be_hurried() -> None:
+    """It does not wait for its interval then; hurrying often counts once."""
+    done = asyncio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    repeated = Repeated("test", 3600, work)
+    await repeated.start()
+    for _ in range(10):
+        repeated.hurry()
+    await asyncio.wait_for(done.wait(), 5)
+    await repeated.close()
+
+
+async def test_closing_what_was_never_started_is_no_trouble() -> None:
+    """A gateway that fails to open closes everything all the same."""
+
+    async def work() -> None:
+        raise AssertionError
+
+    await Repeated("test", 1, work).close()

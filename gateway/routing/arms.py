@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from time import gmtime, strftime
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from gateway.background import end
+from gateway.background import Repeated
 from gateway.log import get_logger
 from gateway.storage.client import Store
 from gateway.types import Arm
@@ -31,7 +30,7 @@ class Arms:
     def __init__(self, store: Store) -> None:
         self._store: Any = store
         self._waiting: Counter[tuple[str, str]] = Counter()
-        self._task: asyncio.Task[None] | None = None
+        self._writer = Repeated("arms", _FLUSH_S, self.flush)
 
     def count(
         self, tenant: str, arms: tuple[Arm, ...], at: float, *, failed: bool, latency_ms: float, ttft_ms: float | None
@@ -51,11 +50,10 @@ class Arms:
                     self._waiting[name, _SEPARATOR.join((arm.experiment, arm.name, what))] += count
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="arms")
+        await self._writer.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            await end(self._task)
+        await self._writer.close()
         await self.flush()
 
     async def flush(self) -> None:
@@ -88,11 +86,6 @@ class Arms:
                 if title == experiment:
                     found.setdefault(arm, Counter())[what] += int(count)
         return found
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_S)
-            await self.flush()
 
 
 def _name(tenant: str, day: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
-from gateway.background import end
+from gateway.background import Repeated
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
 from gateway.routing.stats import Statistics
@@ -52,14 +52,13 @@ class Canaries:
         """Their marks, for `Facts.stopped`."""
         self._one_at_a_time = asyncio.Lock()
         """What was read of the store must not be taken over after something was changed there."""
-        self._task: asyncio.Task[None] | None = None
+        self._looking = Repeated("canaries", _LOOK_S, self.look)
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="canaries")
+        await self._looking.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            await end(self._task)
+        await self._looking.close()
 
     async def look(self) -> None:
         """Stops what has regressed, tells the others, and learns what they stopped or let go on."""
@@ -124,8 +123,3 @@ class Canaries:
                 for deployment in tier.deployments:
                     if deployment.model.name in canary.models:
                         self._statistics.forget(deployment.name)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            await self.look()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from gateway.background import end
+from gateway.background import Repeated
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
 from gateway.routing.circumstances import Unavailable, circumstances, read
@@ -40,7 +39,7 @@ class Decisions:
         """Those of this process, to be written with the next records."""
         self._documents: dict[str, bytes] = {}
         """Likewise the catalogs' documents, by version, compressed."""
-        self._task: asyncio.Task[None] | None = None
+        self._writer = Repeated("decisions", _FLUSH_S, self.flush)
 
     @property
     def kept(self) -> bool:
@@ -59,11 +58,10 @@ class Decisions:
             self._waiting.append((request_id, record))
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="decisions")
+        await self._writer.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            await end(self._task)
+        await self._writer.close()
         await self.flush()
 
     async def flush(self) -> None:
@@ -154,11 +152,6 @@ class Decisions:
             await self._store.hset(name, items=items[start : start + 2 * _BATCH])
         if items:
             await self._store.expire(name, kept_s)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_S)
-            await self.flush()
 
 
 def _name(hour: int) -> str:

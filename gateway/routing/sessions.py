@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from gateway.background import end
+from gateway.background import Repeated
 from gateway.log import get_logger
 from gateway.routing.recent import Recent
 from gateway.storage.client import Store
@@ -35,7 +35,7 @@ class Sessions:
         self._store: Any = store
         self._known: Recent[str, str] = Recent(monotonic, _KNOWN_HERE_S)
         self._waiting: dict[str, str] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._writer = Repeated("sessions", _FLUSH_S, self.flush)
 
     async def find(self, place: str) -> str | None:
         """The deployment that serves the session at this place; None for a new one, or while the store is away."""
@@ -61,11 +61,10 @@ class Sessions:
             self._waiting[place] = deployment
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="sessions")
+        await self._writer.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            await end(self._task)
+        await self._writer.close()
         await self.flush()
 
     async def flush(self) -> None:
@@ -80,11 +79,6 @@ class Sessions:
             await pipeline.execute()
         except (RedisError, OSError) as error:
             log.warning("sessions_lost", count=len(waiting), error=type(error).__name__)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_S)
-            await self.flush()
 
 
 def place_of(tenant: str, key_id: str, name: str, session: str) -> str:

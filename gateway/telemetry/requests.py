@@ -15,7 +15,7 @@ from typing import TextIO
 import msgspec
 from prometheus_client import Histogram
 
-from gateway.background import end
+from gateway.background import Repeated
 from gateway.telemetry.metrics import Metrics
 
 _encoder = msgspec.json.Encoder()
@@ -69,24 +69,21 @@ class RequestLog:
         self._log = log
         self._out = out or sys.stderr
         self._waiting: list[RequestRecord] = []
-        self._task: asyncio.Task[None] | None = None
+        self._writer = Repeated("request-log", self.FLUSH_S, self._write)
         self._timers: dict[str, tuple[Histogram, Histogram]] = {}
         self.record: Callable[[RequestRecord], None] = self._waiting.append
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="request-log")
+        await self._writer.start()
 
     async def close(self) -> None:
-        if self._task:
-            await end(self._task)
+        await self._writer.close()
         self.flush()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self.FLUSH_S)
-            for _ in range(0, len(self._waiting), self.PIECE):
-                self._write_piece()
-                await asyncio.sleep(0)
+    async def _write(self) -> None:
+        for _ in range(0, len(self._waiting), self.PIECE):
+            self._write_piece()
+            await asyncio.sleep(0)
 
     def flush(self) -> None:
         """Writes the lines and adds the metrics of everything recorded since the last call."""
