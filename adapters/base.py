@@ -69,6 +69,11 @@ class ChatStream(ABC):
     output_bytes: int = 0
     """UTF-8 bytes of text, reasoning and arguments so far; usage is estimated from them where none is told."""
 
+    @property
+    def told_all(self) -> bool:
+        """Whether the answer is over, so that `usage` is that of all of it; what is told on the way may grow yet."""
+        return self.finished
+
     @abstractmethod
     def feed(self, data: bytes) -> bytes:
         """Takes the provider's next bytes; gives what the caller may have now."""

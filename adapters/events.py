@@ -110,6 +110,10 @@ class EventStream(ChatStream):
         self._open: dict[int, bool] = {}
         """Choices begun; False once they have their finish reason."""
 
+    @property
+    def told_all(self) -> bool:
+        return self.finished or (bool(self._open) and not any(self._open.values()))
+
     @abstractmethod
     def on_event(self, name: str | None, data: bytes) -> None:
         """Takes one event of the provider.

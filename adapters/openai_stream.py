@@ -75,7 +75,7 @@ class OpenAiStream(ChatStream):
         if self.failure is None and not self.finished:
             for name, payload in self._splitter.close():
                 out.append(self._event(name, payload, b""))
-        if self.failure is None and not self._is_complete():
+        if self.failure is None and not self.told_all:
             self.failure = cut_short()
         if self.failure is not None:
             return b""
@@ -99,7 +99,8 @@ class OpenAiStream(ChatStream):
         elif len(body) > _BARE_ERROR_BYTES:
             self.failure = unreadable()
 
-    def _is_complete(self) -> bool:
+    @property
+    def told_all(self) -> bool:
         """Whether an answer came to its end: `[DONE]`, or every choice finished where a provider says no more."""
         return bool(self._choices) and (self.finished or all(choice.finished for choice in self._choices.values()))
 

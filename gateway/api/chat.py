@@ -207,7 +207,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                     await reply.write(out, more=True)
                     out = b""
         last = call.end_of_stream()
-        cost = call.complete("drained" if exchange.caller_left else "provider")
+        cost = call.complete()
         if exchange.planned is not None and exchange.planned.options.show_cost:
             last = with_cost(last, cost)
     except UpstreamError as error:

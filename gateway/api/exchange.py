@@ -27,6 +27,7 @@ class Exchange:
         "_drain_tokens",
         "_drained_from",
         "_task",
+        "_timer",
         "answered_by",
         "at",
         "attempts",
@@ -65,6 +66,7 @@ class Exchange:
         """What the request lost on its way to the candidate that answered."""
         self.watch: Watch | None = None
         self._task: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._drain_tokens = 0
         self._drained_from: int | None = None
         """Bytes of output there were when the caller was first seen to have left."""
@@ -84,7 +86,7 @@ class Exchange:
             if policy.action == "cancel":
                 task.cancel()
             else:
-                loop.call_later(policy.seconds, _cancel_if_running, task)
+                self._timer = loop.call_later(policy.seconds, task.cancel)
 
         self._task, self._drain_tokens = task, policy.tokens
         self.watch = self.gateway.departures.watch(receive, left)
@@ -120,6 +122,8 @@ class Exchange:
         """Puts the request on the log and into the metrics; called once, when all is over."""
         if self.watch is not None:
             self.watch.close()
+        if self._timer is not None:
+            self._timer.cancel()
         caller, chat, candidate = self.caller, self.chat, self.answered_by
         plan = self.planned.plan if self.planned else None
         if plan is not None and plan.arms and caller is not None:
@@ -158,8 +162,3 @@ class Exchange:
             latency_ms=(self.gateway.monotonic() - self.started) * 1000,
             ttft_ms=self.ttft_ms,
         )
-
-
-def _cancel_if_running(task: asyncio.Task[object]) -> None:
-    if not task.done():
-        task.cancel()

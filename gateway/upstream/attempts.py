@@ -90,6 +90,8 @@ def _may_try_again(exchange: Exchange, budget: RetryBudget) -> bool:
         return False
     if exchange.deadline is not None and exchange.gateway.monotonic() >= exchange.deadline:
         return False
+    if exchange.caller_left:
+        return False  # nobody is there to have a second answer
     return budget.withdraw()
 
 

@@ -234,11 +234,11 @@ class Call:
             raise stream.failure
         return last
 
-    def complete(self, source: UsageSource = "provider") -> int:
+    def complete(self) -> int:
         """The provider's answer came whole: the cost in nano-USD is booked and the deployment did well."""
         answer = self.completion or self.stream
         usage = answer.usage if answer else None
-        cost = self._settle(usage, source, "complete", answer.service_tier if answer else None)
+        cost = self._settle(usage, "complete", answer.service_tier if answer else None)
         self.permit.settle("success")
         self._observe(usage)
         if self.response is not None:
@@ -252,7 +252,6 @@ class Call:
         if self.response is not None:
             self.response.abort()
         kind = error.kind if isinstance(error, GatewayError) else None
-        usage = self.stream.usage if self.stream else self.completion.usage if self.completion else None
         if isinstance(error, UpstreamError):
             self._judge(error)
             if not error.billed:
@@ -267,7 +266,13 @@ class Call:
             settlement = "caller_left" if self.exchange.caller_left else "deadline"
             if kind is not None or not isinstance(error, asyncio.CancelledError):
                 settlement = "failed"
-        self._settle(usage, "provider", settlement, None, error)
+        self._settle(self._told(), settlement, None, error)
+
+    def _told(self) -> Usage | None:
+        """The usage of an answer that ended badly, where the provider has told all of it, not a part."""
+        if self.stream is not None:
+            return self.stream.usage if self.stream.told_all else None
+        return self.completion.usage if self.completion else None
 
     def _judge(self, error: UpstreamError) -> None:
         """The verdict on the deployment, and its rest where it asked for one."""
@@ -293,7 +298,6 @@ class Call:
     def _settle(
         self,
         usage: Usage | None,
-        source: UsageSource,
         settlement: Settlement,
         service_tier: str | None,
         error: BaseException | None = None,
@@ -303,6 +307,7 @@ class Call:
         self._concluded = True
         if usage is None:
             usage = self._estimate(self.stream.output_bytes if self.stream else 0)
+        source: UsageSource = "drained" if self.exchange.caller_left else "provider"
         if self._estimated:
             source = "estimated"
         self.cost_nano = self.exchange.gateway.ledger.settle(
@@ -335,7 +340,9 @@ class Call:
 
     def _estimate(self, output_bytes: int) -> Usage:
         self._estimated = True
-        return estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
+        guess = estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
+        told = None if self.stream is None else self.stream.usage
+        return guess if told is None else msgspec.structs.replace(told, output=max(told.output, guess.output))
 
     def _latency_ms(self) -> int:
         return int((self.exchange.gateway.monotonic() - self.started) * 1000)
