@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from gateway.api.http import written
 from gateway.routing.params import Parameters
 from gateway.routing.plan import Planner
 
@@ -42,6 +43,20 @@ class Routing:
     snapshot: Snapshot
     planner: Planner
     parameters: Parameters
+    _served: dict[tuple[str | None, str], bytes] = field(default_factory=dict)
+
+    def served_by(self, tier: str | None, deployment: str) -> bytes:
+        """The header lines that tell of tier, deployment and catalog; made once for each pair of names."""
+        lines = self._served.get((tier, deployment))
+        if lines is None:
+            headers = [
+                (b"x-gateway-deployment", deployment.encode()),
+                (b"x-gateway-catalog", self.snapshot.version.encode()),
+            ]
+            if tier:
+                headers.append((b"x-gateway-tier", tier.encode()))
+            lines = self._served[tier, deployment] = written(headers)
+        return lines
 
 
 @dataclass(slots=True, kw_only=True)

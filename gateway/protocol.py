@@ -6,7 +6,6 @@ characters on its own. An endpoint that is served by this protocol finds an `Out
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -28,17 +27,12 @@ class Outlet:
     async def __call__(self, message: Any) -> None:
         await self._cycle.send(message)
 
-    async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, more: bool) -> None:
+    async def begin(self, status: int, lines: bytes, body: bytes, *, more: bool) -> None:
         """Sends the head, framed here, with the body, or where there is `more` with its first part.
 
-        Raises:
-            ValueError: a header has a line break in it.
+        `lines` are checked header lines, each ending in CRLF.
         """
         cycle = self._cycle
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        head = b"".join((STATUS_LINE[status], *lines))
-        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
-            raise ValueError("a header of the reply has a line break in it")
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
         if cycle.disconnected:
@@ -49,10 +43,11 @@ class Outlet:
         if more:
             cycle.chunked_encoding = True
             first = _chunk(body) if body else b""
-            cycle.transport.write(b"%btransfer-encoding: chunked\r\n%b%b" % (head, end, first))
+            cycle.transport.write(b"%b%btransfer-encoding: chunked\r\n%b%b" % (STATUS_LINE[status], lines, end, first))
             return
-        head = b"%bcontent-length: %d\r\n%b" % (head, len(body), end)
-        if len(body) <= _JOIN_BYTES:
+        size = len(body)
+        head = b"%b%bcontent-length: %d\r\n%b" % (STATUS_LINE[status], lines, size, end)
+        if size <= _JOIN_BYTES:
             cycle.transport.write(head + body)
         else:
             cycle.transport.writelines((head, body))

@@ -7,8 +7,8 @@ import asyncio
 from gateway.api.decide import Planned, decide, remember_session
 from gateway.api.exchange import Exchange
 from gateway.api.http import (
-    EVENT_STREAM,
-    JSON_TYPE,
+    EVENT_STREAM_LINES,
+    JSON_LINES,
     CallerLeft,
     HeaderLines,
     Receive,
@@ -19,9 +19,10 @@ from gateway.api.http import (
     read_body,
     send_error,
     way_out,
+    written,
 )
 from gateway.api.recall import NOTHING, limits_of, recall
-from gateway.api.replies import limit_headers, provider_headers, usd, with_cost
+from gateway.api.replies import limit_lines, provider_lines, usd, with_cost
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
 from gateway.callers.idempotency import Answer
@@ -84,7 +85,7 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
     else:
         answer = await _complete(exchange, caller, headers, body, receive, send)
     if answer is not None:
-        await Reply(send, [JSON_TYPE, *answer.headers], answer.status).write(answer.body)
+        await Reply(send, JSON_LINES + answer.lines, answer.status).write(answer.body)
     if exchange.planned is not None and exchange.planned.plan.arms:
         gateway.shadows.follow(exchange, exchange.planned)
 
@@ -104,7 +105,7 @@ async def _complete_once(
     authorization, key = credential(headers.items()) or b"", headers[b"idempotency-key"]
     claim = await exchange.gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
     if isinstance(claim, Answer):
-        return Answer(claim.status, [(b"x-gateway-idempotent-replay", b"true"), *claim.headers], claim.body)
+        return Answer(claim.status, b"x-gateway-idempotent-replay: true\r\n" + claim.lines, claim.body)
     try:
         kept = await _complete(exchange, caller, headers, body, receive, send)
     except BaseException:
@@ -181,9 +182,8 @@ def whole(exchange: Exchange, call: Call) -> Answer:
     """A buffered answer, booked before it is sent, so that whoever sees it is in the books."""
     assert call.completion is not None
     cost = call.complete()
-    headers = _headers(exchange, call)
-    headers.append((b"x-gateway-cost-usd", usd(cost).encode()))
-    return Answer(200, headers, call.completion.body)
+    lines = b"%bx-gateway-cost-usd: %b\r\n" % (_lines(exchange, call), usd(cost).encode())
+    return Answer(200, lines, call.completion.body)
 
 
 async def relay(exchange: Exchange, call: Call, send: Send) -> None:
@@ -191,7 +191,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
     stream, response = call.stream, call.response
     assert stream is not None
     assert response is not None
-    reply = Reply(send, [*EVENT_STREAM, *_headers(exchange, call)])
+    reply = Reply(send, EVENT_STREAM_LINES + _lines(exchange, call))
     out = call.first
     try:
         if not stream.finished:
@@ -227,13 +227,17 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
     await reply.write(out + last)
 
 
-def _headers(exchange: Exchange, call: Call) -> HeaderLines:
+def _lines(exchange: Exchange, call: Call) -> bytes:
+    """The header lines of a good answer, beside those that depend on its form."""
     assert call.response is not None
-    headers = exchange.headers()
-    headers += provider_headers(call.response.headers, limits=call.headroom is None)
+    lines = exchange.lines() + provider_lines(call.response.head, limits=call.headroom is None)
     if call.headroom is not None:
-        headers += limit_headers(call.headroom)
-    return headers + _explanation(exchange)
+        lines += limit_lines(call.headroom)
+    return (
+        lines
+        if exchange.planned is None or not exchange.planned.options.explain
+        else lines + written(_explanation(exchange))
+    )
 
 
 def _explanation(exchange: Exchange) -> HeaderLines:

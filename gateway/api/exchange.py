@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.api.departures import Watch
-from gateway.api.http import HeaderLines, Receive, id_headers
+from gateway.api.http import Receive, written
 from gateway.api.replies import retirement_headers
 from gateway.errors import CallerError, GatewayError
 from gateway.ledger.cost import estimate_tokens
@@ -99,23 +99,27 @@ class Exchange:
         if self._task is not None and drained_tokens > self._drain_tokens:
             self._task.cancel()
 
-    def headers(self) -> HeaderLines:
-        """The headers by which every good answer tells who gave it."""
-        lines = id_headers(self.request_id)
+    def lines(self) -> bytes:
+        """The header lines by which every good answer tells who gave it."""
         planned, candidate = self.planned, self.answered_by
-        if planned is not None and candidate is not None:
-            if planned.plan.tier:
-                lines.append((b"x-gateway-tier", planned.plan.tier.encode()))
-            lines.append((b"x-gateway-deployment", candidate.deployment.name.encode()))
-            lines.append((b"x-gateway-attempts", b"%d" % (len(self.failures) + 1)))
-            lines.append((b"x-gateway-catalog", planned.routing.snapshot.version.encode()))
-            if planned.plan.substituted:
-                lines.append((b"x-gateway-substituted", planned.plan.substituted.encode()))
-            if planned.target.model is not None:
-                asked = planned.routing.snapshot.models.get(planned.plan.substituted or "", planned.target.model)
-                lines += retirement_headers(asked)
+        assert planned is not None
+        assert candidate is not None
+        name = self.request_id.encode()
+        lines = b"x-request-id: %b\r\nx-gateway-request-id: %b\r\nx-gateway-attempts: %d\r\n%b" % (
+            name,
+            name,
+            len(self.failures) + 1,
+            planned.routing.served_by(planned.plan.tier, candidate.deployment.name),
+        )
+        substituted, asked = planned.plan.substituted, planned.target.model
+        if substituted:
+            lines += written([(b"x-gateway-substituted", substituted.encode())])
+        if asked is not None:
+            asked = planned.routing.snapshot.models.get(substituted or "", asked)
+            if asked.deprecated_at is not None or asked.retires_at is not None:
+                lines += written(retirement_headers(asked))
         if self.warnings:
-            lines.append((b"x-gateway-warnings", "; ".join(self.warnings).encode("ascii", "replace")))
+            lines += written([(b"x-gateway-warnings", "; ".join(self.warnings).encode("ascii", "replace"))])
         return lines
 
     def record(self, status: int, error: GatewayError | None = None) -> None:

@@ -21,11 +21,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HeaderLines = list[tuple[bytes, bytes]]
 
 JSON_TYPE = (b"content-type", b"application/json")
-EVENT_STREAM = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+JSON_LINES = b"content-type: application/json\r\n"
+EVENT_STREAM_LINES = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
 
 
 _DISCARDED_LIMITS = 4
@@ -108,15 +107,34 @@ def way_out(scope: Scope, send: Send) -> Send:
     return outlet
 
 
+def written(headers: HeaderLines) -> bytes:
+    """Headers as they stand in a head, a line each.
+
+    Raises:
+        ValueError: one of them has a line break in it.
+    """
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
+        raise ValueError("a header of the reply has a line break in it")
+    return lines
+
+
+def _read(lines: bytes) -> HeaderLines:
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])]
+
+
 class Reply:
-    """A good reply, whole or in parts; its head goes out with the first of them."""
+    """A good reply, whole or in parts; its head goes out with the first of them.
 
-    __slots__ = ("_begun", "_headers", "_send", "_status")
+    `lines` are its headers as `written()` makes them: most are known before the request, so they are kept in this form.
+    """
 
-    def __init__(self, send: Send, headers: HeaderLines, status: int = 200) -> None:
+    __slots__ = ("_begun", "_lines", "_send", "_status")
+
+    def __init__(self, send: Send, lines: bytes, status: int = 200) -> None:
         self._send = send
         self._status = status
-        self._headers = headers
+        self._lines = lines
         self._begun = False
 
     async def write(self, data: bytes, *, more: bool = False) -> None:
@@ -126,11 +144,11 @@ class Reply:
             if begun:
                 await send.go_on(data, more=more)
             else:
-                await send.begin(self._status, self._headers, data, more=more)
+                await send.begin(self._status, self._lines, data, more=more)
             return
         if not begun:
             size = [] if more else [(b"content-length", b"%d" % len(data))]
-            headers = [*self._headers, *size]
+            headers = [*_read(self._lines), *size]
             await send({"type": "http.response.start", "status": self._status, "headers": headers})
         if data or not more:
             await send({"type": "http.response.body", "body": data, "more_body": more})

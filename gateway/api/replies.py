@@ -3,50 +3,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from email.utils import formatdate
 
-from gateway.api.http import HeaderLines
+from gateway.api.http import HeaderLines, written
 from gateway.ledger.limits import Headroom
 from gateway.types import NANO_PER_USD, Model
 
 # Source: https://platform.openai.com/docs/api-reference/debugging-requests (read 2026-11-21).
-_KEPT = ("openai-organization", "openai-processing-ms", "openai-project", "openai-version")
-_KEPT_LIMITS = tuple(
-    f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")
-)
+_KEPT = rb"openai-(?:organization|processing-ms|project|version)"
+_LIMITS = rb"x-ratelimit-(?:limit|remaining|reset)-(?:requests|tokens)"
+_LINE = rb"\r\n((?:%b):[ -~]{0,255})(?=\r\n)"
+_KEPT_LINES = re.compile(_LINE % _KEPT, re.IGNORECASE)
+_KEPT_AND_LIMITS = re.compile(_LINE % (_KEPT + b"|" + _LIMITS), re.IGNORECASE)
 
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
-def provider_headers(headers: Mapping[str, str], *, limits: bool) -> HeaderLines:
-    """What apps may read of the provider's head; its rate limits only where the caller has none of our own."""
-    lines: HeaderLines = []
-    for name in _KEPT + _KEPT_LIMITS if limits else _KEPT:
-        value = headers.get(name)
-        if value is not None and len(value) < 256 and value.isprintable():
-            lines.append((name.encode(), value.encode("latin-1", "replace")))
-    return lines
+def provider_lines(head: bytes, *, limits: bool) -> bytes:
+    """What apps may read of the provider's head; its rate limits only where the caller has none of our own.
+
+    `head` is a response's status line and headers, each ending in CRLF. It is searched rather than split: this is done
+    for every answer, and providers send some thirty headers.
+    """
+    lines = (_KEPT_AND_LIMITS if limits else _KEPT_LINES).findall(head)
+    lines.append(b"")
+    return b"\r\n".join(lines)
 
 
-def limit_headers(headroom: Headroom) -> HeaderLines:
+def limit_lines(headroom: Headroom) -> bytes:
     """`x-ratelimit-*` as OpenAI sends them, and what is left of the tightest budget."""
-    lines: HeaderLines = []
+    lines = b"x-gateway-limits-mode: %b\r\n" % headroom.mode.encode()
     for of, limit, remaining, reset_s in (
         (b"requests", headroom.limit_requests, headroom.remaining_requests, headroom.reset_requests_s),
         (b"tokens", headroom.limit_tokens, headroom.remaining_tokens, headroom.reset_tokens_s),
     ):
-        if limit is None:
-            continue
-        lines.append((b"x-ratelimit-limit-" + of, b"%d" % limit))
-        lines.append((b"x-ratelimit-remaining-" + of, b"%d" % max(0, remaining or 0)))
-        lines.append((b"x-ratelimit-reset-" + of, _duration(reset_s or 0.0)))
-    lines.append((b"x-gateway-limits-mode", headroom.mode.encode()))
+        if limit is not None:
+            lines += (b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n") % (
+                of,
+                limit,
+                of,
+                max(0, remaining or 0),
+                of,
+                _duration(reset_s or 0.0),
+            )
     if headroom.budget is not None and headroom.budget_left_nano is not None:
         budget = headroom.budget
         left = f"{budget.scope} {budget.per}; left_usd={usd(max(0, headroom.budget_left_nano))}"
-        lines.append((b"x-gateway-budget", left.encode("ascii", "replace")))
+        lines += written([(b"x-gateway-budget", left.encode("ascii", "replace"))])
     return lines
 
 

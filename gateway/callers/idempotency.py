@@ -33,7 +33,8 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     """A buffered answer as it went out."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    lines: bytes
+    """Its header lines, as `written()` makes them."""
     body: bytes
 
 

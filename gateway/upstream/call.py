@@ -6,6 +6,7 @@ However it ends (answer, failure, departed caller, deadline), it is concluded ex
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 
 import msgspec
@@ -27,6 +28,7 @@ from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse
 
 _ERROR_BODY_BYTES = 256 * 1024
+_REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
 _LEAST_OUTPUT_TOKENS = 16
 """Fewer are no answer: a request that may not cost more is refused."""
 
@@ -369,8 +371,8 @@ def _upstream_id(response: UpstreamResponse) -> str | None:
     Source: https://platform.openai.com/docs/api-reference/debugging-requests and
     https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
     """
-    name = response.headers.get("x-request-id") or response.headers.get("request-id")
-    return name if name is None or (len(name) <= 128 and name.isprintable()) else None
+    found = _REQUEST_ID.search(response.head)
+    return None if found is None else found[1].decode()
 
 
 def _capped(chat: Chat, cap: int) -> Chat:

@@ -11,6 +11,7 @@ from adapters.sandbox import SANDBOX_HOST, Reply, answer, listing
 from gateway.types import Endpoint, Timeouts
 from gateway.upstream.client import upstream_error
 from gateway.upstream.engine import errors
+from gateway.upstream.engine.headers import head_of
 
 __all__ = ["SANDBOX_HOST", "SandboxTransport"]
 
@@ -40,6 +41,7 @@ class SandboxResponse:
     def __init__(self, reply: Reply, idle_s: float) -> None:
         self.status = reply.status
         self.headers: Mapping[str, str] = reply.headers
+        self.head = head_of(reply.headers.items())
         self._pieces = list(reply.pieces) if reply.gap_s else [b"".join(reply.pieces)]
         self._gap_s = reply.gap_s
         self._idle_s = idle_s

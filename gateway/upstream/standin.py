@@ -9,6 +9,7 @@ import httpx
 
 from gateway.types import Endpoint, Timeouts
 from gateway.upstream.engine import errors
+from gateway.upstream.engine.headers import head_of
 from gateway.upstream.failures import FAILURES, upstream_error
 
 
@@ -50,6 +51,7 @@ class StandInResponse:
     def __init__(self, response: httpx.Response, idle_s: float, ends: float) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers)
+        self.head = head_of(response.headers.multi_items())
         self._response = response
         self._bytes = response.aiter_bytes()
         self._idle_s = idle_s

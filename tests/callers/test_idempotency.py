@@ -18,7 +18,7 @@ from gateway.errors import CallerError, GatewayError, GatewayUnavailable, Kind
 
 BODY = b'{"model":"fast","messages":[{"role":"user","content":"a canary prompt"}]}'
 PATH = b"/v1/chat/completions"
-ANSWER = Answer(200, [(b"content-type", b"application/json")], b'{"choices":["a canary answer"]}')
+ANSWER = Answer(200, b"content-type: application/json\r\n", b'{"choices":["a canary answer"]}')
 HEADER = b"Bearer gw1_main_abcdefghijkl_secret"
 
 
@@ -74,7 +74,7 @@ async def test_what_was_not_kept_is_refused_rather_than_charged_again(store: Red
     """Streams and answers over the limit: a clear 422 with its own code."""
     claim = await claimed(store)
     if large:
-        await claim.keep(Answer(200, [], b"x" * LARGEST_BYTES))
+        await claim.keep(Answer(200, b"", b"x" * LARGEST_BYTES))
     else:
         await claim.keep_nothing()
     error = await refused(store)

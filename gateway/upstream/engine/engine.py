@@ -64,7 +64,7 @@ class Engine(httpx.AsyncBaseTransport):
         response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
         connection.write(head, body)
         try:
-            await response.head()
+            await response.begun()
         except Disconnected as stale:
             if not stale.stale:
                 raise
@@ -72,7 +72,7 @@ class Engine(httpx.AsyncBaseTransport):
                 connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
                 response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
                 connection.write(head, body)
-                await response.head()
+                await response.begun()
             except EngineError as error:
                 error.sent = error.sent or stale.sent
                 raise
@@ -101,7 +101,7 @@ class Engine(httpx.AsyncBaseTransport):
         connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
         response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
         connection.upload(asyncio.ensure_future(bridge.upload(connection, outgoing)))
-        await response.head()
+        await response.begun()
         return response
 
     def _pool(self, origin: Origin) -> Pool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -16,6 +16,12 @@ def pairs(head: bytes) -> list[tuple[bytes, bytes]]:
         name, _, value = line.partition(b":")
         found.append((name.lower(), value.strip(b" \t")))
     return found
+
+
+def head_of(headers: Iterable[tuple[str, str]]) -> bytes:
+    """A head such as `pairs()` reads, for responses that did not come over a connection of ours."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers if "\n" not in value and "\r" not in value]
+    return "".join(["HTTP/1.1\r\n", *lines]).encode("latin-1", "replace")
 
 
 class Headers(Mapping[str, str]):

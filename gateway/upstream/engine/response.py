@@ -27,11 +27,11 @@ class Response(AsyncIterator[bytes]):
         "_connection",
         "_decoder",
         "_error",
-        "_head",
         "_headers",
         "_rest",
         "_waiter",
         "complete",
+        "head",
         "status",
         "translate",
         "whole",
@@ -50,7 +50,8 @@ class Response(AsyncIterator[bytes]):
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
         self._rest = b""
-        self._head = b""
+        self.head = b""
+        """Status line and headers as they came, each ending in CRLF."""
         self._headers: Headers | None = None
         self._decoder: Decoder | None = None
 
@@ -58,7 +59,7 @@ class Response(AsyncIterator[bytes]):
     def headers(self) -> Headers:
         """By lower-case name; without Content-Encoding and Content-Length where the body is decoded here."""
         if self._headers is None:
-            self._headers = Headers(self._head, _DECODED_AWAY if self._decoder else frozenset())
+            self._headers = Headers(self.head, _DECODED_AWAY if self._decoder else frozenset())
         return self._headers
 
     async def read(self, cap: int | None = None) -> bytes:
@@ -134,7 +135,7 @@ class Response(AsyncIterator[bytes]):
         Raises:
             ProtocolError: an encoding that is not supported.
         """
-        self._head = head
+        self.head = head
         if encoded:
             encoding = self.headers.get("content-encoding", "").lower()
             if encoding not in ("", "identity"):
@@ -160,7 +161,7 @@ class Response(AsyncIterator[bytes]):
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def head(self) -> None:
+    async def begun(self) -> None:
         """Returns once the final head has arrived; gives up the connection on every other way out."""
         try:
             while not self.status and self._error is None:

@@ -1,0 +1,42 @@
+"""The header lines of good answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.api.http import written
+from gateway.api.replies import provider_lines
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: application/json\r\n"
+    b"openai-version: 2020-10-01\r\n"
+    b"Set-Cookie: session=secret\r\n"
+    b"X-RateLimit-Remaining-Tokens: 1999500\r\n"
+    b"x-openai-version: other\r\n"
+    b"openai-processing-ms: \xff\r\n"
+)
+
+
+@pytest.mark.parametrize("header", [(b"x-split", b"a\r\nx-injected: b"), (b"x-split", b"a\nb"), (b"x\r", b"a")])
+def test_a_header_with_a_line_break_is_refused(header: tuple[bytes, bytes]) -> None:
+    """What would split the reply never becomes part of a head."""
+    with pytest.raises(ValueError, match="line break"):
+        written([(b"x-good", b"1"), header])
+
+
+def test_only_known_headers_of_the_provider_are_passed_on() -> None:
+    """Names are matched whole and in any case; cookies, unknown names and values beyond ASCII stay behind."""
+    assert provider_lines(_HEAD, limits=True) == (
+        b"openai-version: 2020-10-01\r\nX-RateLimit-Remaining-Tokens: 1999500\r\n"
+    )
+
+
+def test_the_providers_rate_limits_give_way_to_our_own() -> None:
+    """A caller with limits of ours reads those, not the provider's."""
+    assert provider_lines(_HEAD, limits=False) == b"openai-version: 2020-10-01\r\n"
+
+
+def test_a_head_with_nothing_to_pass_on_adds_no_line() -> None:
+    """No header of the provider's, no bytes."""
+    assert provider_lines(b"HTTP/1.1 200 OK\r\ncontent-type: a\r\n", limits=True) == b""
