@@ -393,6 +393,8 @@ class Tier:
     default: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     on_caller_left: OnCallerLeft = OnCallerLeft()
+    min_output_tokens: int | None = None
+    """Fewest tokens of answer that a budget may leave; None for the defaults of each sort of budget."""
     timeouts: Timeouts | None = None
     description: str = ""
     fallback: tuple[Deployment, ...] = ()

@@ -264,6 +264,7 @@ def _tier(
         default=entry.default,
         params=entry.params.merged(),
         on_caller_left=_on_caller_left(entry),
+        min_output_tokens=entry.min_output_tokens,
         timeouts=None if entry.timeouts is None else _timeouts(entry.timeouts),
         description=entry.description,
         fallback=of(entry.fallback_models),

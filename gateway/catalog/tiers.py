@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
 
-from gateway.catalog.entry import Can, Entry, Name, Text, Token
+from gateway.catalog.entry import Can, Count, Entry, Name, Text, Token
 from gateway.catalog.params import Params
 from gateway.catalog.providers import TimeoutsEntry
 
@@ -76,6 +76,9 @@ class TierEntry(Entry):
     """Limits of one attempt in this tier. Default: the provider's."""
     on_caller_left: Literal["cancel", "drain"] | CallerLeftEntry = "cancel"
     """What becomes of an answer whose caller has gone: `cancel`, `drain`, or a mapping with limits."""
+    min_output_tokens: Count | None = None
+    """Fewest tokens of answer worth paying for: a hard budget that affords as many caps the answer to what it affords,
+    one that does not refuses. Default: 1024, and 16 for a request's own `max_cost_usd`."""
 
     @model_validator(mode="after")
     def _one_way_to_choose(self) -> Self:

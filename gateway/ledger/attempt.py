@@ -14,6 +14,8 @@ from gateway.types import Price
 State = Literal["new", "held", "sent", "ended"]
 
 MAX_RETRY = 15
+LEAST_OUTPUT_TOKENS = 1024
+"""What a hard budget must still afford where the tier says nothing else."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,6 +49,7 @@ class Attempt:
         "input_bound_tokens",
         "input_tokens",
         "key",
+        "least_output_tokens",
         "limits",
         "meter",
         "model",
@@ -93,12 +96,14 @@ class Attempt:
         input_bound_tokens: int = 0,
         output_tokens: int | None = None,
         output_limit_tokens: int | None = None,
+        least_output_tokens: int = LEAST_OUTPUT_TOKENS,
         choices: int = 1,
         sdk_retry: int = 0,
     ) -> None:
         """`request_id` comes from `new_request_id`; `at` is the attempt's start in epoch seconds.
 
-        `output_tokens` is the caller's own cap per choice, `output_limit_tokens` the model's; holds assume the smaller.
+        `output_tokens` is the request's own cap per choice, `output_limit_tokens` the model's: holds take the smaller.
+        Where a hard budget has less left, the answer is capped further, but never below `least_output_tokens`.
         `sdk_retry` is how often the caller's SDK says that it has tried before.
 
         Raises:
@@ -127,6 +132,7 @@ class Attempt:
         self.input_bound_tokens = input_bound_tokens or input_tokens
         self.output_tokens = output_tokens
         self.output_limit_tokens = output_limit_tokens
+        self.least_output_tokens = least_output_tokens
         self.choices = choices
         self.sdk_retry = sdk_retry
         # the ledger's own

@@ -10,8 +10,6 @@ from gateway.ledger.records import Booking, aid_hour
 from gateway.types import Usage
 
 LEASE_MS = 120_000
-LEAST_OUTPUT_TOKENS = 1024
-"""What a budget must still afford where the caller set no cap of its own: the answer is then capped to what is left."""
 
 
 def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int, int | None]:
@@ -30,10 +28,10 @@ def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int, int | None]:
     cap = min(caps)
     tokens = attempt.input_bound_tokens
     most = worst_case_nano(price, input_tokens=tokens, output_tokens=cap, choices=attempt.choices)
-    if attempt.output_tokens is not None or cap <= LEAST_OUTPUT_TOKENS:
+    if cap <= attempt.least_output_tokens:
         return most, most, cap
-    least = worst_case_nano(price, input_tokens=tokens, output_tokens=LEAST_OUTPUT_TOKENS, choices=attempt.choices)
-    return most, least, cap
+    fewest = attempt.least_output_tokens
+    return most, worst_case_nano(price, input_tokens=tokens, output_tokens=fewest, choices=attempt.choices), cap
 
 
 def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:

@@ -165,7 +165,7 @@ class Ledger:
         if verdict[0] != "OK":
             attempt.state = "ended"
             self._wal.drop(attempt.sequence, attempt.segment)
-            raise refusal(verdict, limits, attempt.windows, least, at)
+            raise refusal(verdict, limits, attempt.windows, (least, min(cap or 0, attempt.least_output_tokens)), at)
         attempt.hold_nano = verdict[1]
         if cap is not None and attempt.hold_nano < most and attempt.price is not None:
             cap = affordable_output_tokens(

@@ -25,13 +25,13 @@ def usd(nano: int) -> str:
 
 
 def refusal(
-    verdict: tuple[Any, ...], limits: Limits, windows: tuple[Window, ...], need_nano: int, at: float
+    verdict: tuple[Any, ...], limits: Limits, windows: tuple[Window, ...], least: tuple[int, int], at: float
 ) -> GatewayError:
-    """The error for any verdict that refuses."""
+    """The error for any verdict that refuses; `least` is what the attempt needed, nano-USD and tokens of answer."""
     match verdict[0]:
         case "DENY":
             _, number, held, posted, limit = verdict
-            return _spent(limits, windows, number - 1, limit - held - posted, need_nano, at)
+            return _spent(limits, windows, number - 1, limit - held - posted, least, at)
         case "RATE":
             _, kind, number, retry_ms = verdict
             return _limited(limits, kind, number - 1, retry_ms)
@@ -68,7 +68,7 @@ def headroom(verdict: tuple[Any, ...], limits: Limits, output_cap_tokens: int | 
 
 
 def _spent(
-    limits: Limits, windows: tuple[Window, ...], index: int, left_nano: int, need_nano: int, at: float
+    limits: Limits, windows: tuple[Window, ...], index: int, left_nano: int, least: tuple[int, int], at: float
 ) -> CallerError:
     budget = limits.budgets[index]
     period = windows[index].counter.rsplit(":", 1)[1]
@@ -76,7 +76,9 @@ def _spent(
     until = datetime.fromtimestamp(reset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if reset else None
     per = "" if budget.per == "total" else f" per {budget.per}"
     what = f"The {budget.scope}'s budget of ${usd(budget.limit_nano)}{per}"
-    why = f"has ${usd(max(0, left_nano))} left, and this request may cost ${usd(need_nano)}"
+    need_nano, tokens = least
+    answer = f"{tokens:,} token{'' if tokens == 1 else 's'} of answer"
+    why = f"has ${usd(max(0, left_nano))} left, and this request may cost ${usd(need_nano)} with {answer}"
     hint = f" It starts anew at {until}." if until else ""
     return CallerError(
         Kind.BUDGET_SPENT,

@@ -15,15 +15,19 @@ from gateway.chat import Chat
 from gateway.errors import bad_request
 from gateway.types import Arm, Deployment, Tier
 
+_Key = tuple[str, str | None, str | None, tuple[Arm, ...]]
+_CAPS = ("max_tokens", "max_completion_tokens")
+
 
 class Parameters:
     """The parameters of one catalog version, encoded once for each deployment, tier and preset in use."""
 
-    __slots__ = ("_defaults", "_presets")
+    __slots__ = ("_caps", "_defaults", "_presets")
 
     def __init__(self, presets: Mapping[str, Mapping[str, Any]]) -> None:
         self._presets = presets
-        self._defaults: dict[tuple[str, str | None, str | None, tuple[Arm, ...]], dict[str, bytes]] = {}
+        self._defaults: dict[_Key, dict[str, bytes]] = {}
+        self._caps: dict[_Key, int | None] = {}
 
     def apply(
         self, chat: Chat, deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...] = ()
@@ -66,10 +70,25 @@ class Parameters:
                 )
         return (chat.replace(changes) if changes else chat), warnings
 
+    def output_cap(
+        self, deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...] = ()
+    ) -> int | None:
+        """The cap on each choice that `apply` adds to a request without one; None where it adds none.
+
+        Raises:
+            CallerError: an unknown preset.
+        """
+        key = _key(deployment, tier, preset, arms)
+        if key not in self._caps:
+            defaults = self._defaults_of(deployment, tier, preset, arms)
+            caps = [msgspec.json.decode(defaults[name]) for name in _CAPS if name in defaults]
+            self._caps[key] = min(caps, default=None)
+        return self._caps[key]
+
     def _defaults_of(
         self, deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...]
     ) -> dict[str, bytes]:
-        key = (deployment.name, tier.name if tier else None, preset, arms)
+        key = _key(deployment, tier, preset, arms)
         defaults = self._defaults.get(key)
         if defaults is None:
             if preset is not None and preset not in self._presets:
@@ -82,6 +101,10 @@ class Parameters:
             defaults = {name: msgspec.json.encode(value) for name, value in merged.items()}
             self._defaults[key] = defaults
         return defaults
+
+
+def _key(deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...]) -> _Key:
+    return deployment.name, tier.name if tier else None, preset, arms
 
 
 def _given_otherwise(name: str, chat: Chat) -> bool:

@@ -18,7 +18,7 @@ from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
 from gateway.chat import Chat
 from gateway.errors import GatewayError, Kind, RoutingError, UpstreamError
-from gateway.ledger.attempt import Attempt
+from gateway.ledger.attempt import LEAST_OUTPUT_TOKENS, Attempt
 from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage
 from gateway.ledger.limits import Headroom, Limits
 from gateway.ledger.refusal import usd
@@ -29,8 +29,9 @@ from gateway.upstream.client import UpstreamResponse
 
 _ERROR_BODY_BYTES = 256 * 1024
 _REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
-_LEAST_OUTPUT_TOKENS = 16
-"""Fewer are no answer: a request that may not cost more is refused."""
+_CAPS = ("max_completion_tokens", "max_tokens")
+_LEAST_FOR_ITS_COST = 16
+"""Fewest tokens that a request's own `max_cost_usd` must leave for the answer where the tier says nothing else."""
 
 
 class Call:
@@ -101,6 +102,7 @@ class Call:
             input_bound_tokens=needs.input_bound_tokens,
             output_tokens=needs.output_tokens,
             output_limit_tokens=deployment.model.output_tokens,
+            least_output_tokens=planned.target.tier.min_output_tokens or LEAST_OUTPUT_TOKENS,
             choices=needs.choices,
             sdk_retry=exchange.sdk_retry,
         )
@@ -113,18 +115,18 @@ class Call:
             GatewayError: the request cannot be sent to it at all, or a limit of the caller forbids it.
         """
         planned, deployment = self.planned, self.candidate.deployment
-        gateway, chat = self.exchange.gateway, planned.chat
+        gateway, chat, tier = self.exchange.gateway, planned.chat, planned.target.tier
+        limits = await self._limits()
+        asks = deployment, tier, planned.options.preset, planned.plan.arms
+        if self.attempt.output_tokens is None and (limits is not None or planned.options.max_cost_nano is not None):
+            self.attempt.output_tokens = planned.routing.parameters.output_cap(*asks)
         if planned.options.max_cost_nano is not None:
             chat = self._within(chat, planned.options.max_cost_nano)
-        limits = await self._limits()
         if limits is not None:
             self.headroom = await gateway.ledger.reserve(self.attempt, limits)
             if self.headroom.output_cap_tokens is not None:
                 chat = _capped(chat, self.headroom.output_cap_tokens)
-        tier = planned.target.tier
-        chat, self.exchange.warnings = planned.routing.parameters.apply(
-            chat, deployment, tier, planned.options.preset, planned.plan.arms
-        )
+        chat, self.exchange.warnings = planned.routing.parameters.apply(chat, *asks)
         adapter = ADAPTERS[deployment.provider.adapter]
         body = adapter.request(chat, deployment)
         endpoint = deployment.stream_endpoint if chat.stream else deployment.endpoint
@@ -177,8 +179,9 @@ class Call:
         tokens = affordable_output_tokens(
             attempt.price, left, input_tokens=attempt.input_bound_tokens, choices=attempt.choices
         )
-        wanted = attempt.output_tokens if attempt.output_tokens is not None else _LEAST_OUTPUT_TOKENS
-        if tokens < min(wanted, _LEAST_OUTPUT_TOKENS):
+        least = self.planned.target.tier.min_output_tokens or _LEAST_FOR_ITS_COST
+        wanted = least if attempt.output_tokens is None else attempt.output_tokens
+        if tokens < min(wanted, least):
             raise RoutingError(
                 Kind.NO_CANDIDATE,
                 f"max_cost_usd leaves ${usd(max(0, left))}, which may not cover the prompt and an answer of "
@@ -376,8 +379,9 @@ def _upstream_id(response: UpstreamResponse) -> str | None:
 
 
 def _capped(chat: Chat, cap: int) -> Chat:
-    """The request with this cap on its output, under the name the caller used for it."""
-    name = "max_completion_tokens" if chat.head.max_completion_tokens is not None else "max_tokens"
-    if getattr(chat.head, name) is not None and getattr(chat.head, name) <= cap:
-        return chat
-    return chat.replace({name: msgspec.json.encode(cap)})
+    """The request with this cap on its output, under the names the caller used for it."""
+    given = {name: wanted for name in _CAPS if (wanted := getattr(chat.head, name)) is not None} or {
+        "max_tokens": cap + 1
+    }
+    above = [name for name, wanted in given.items() if wanted > cap]
+    return chat.replace(dict.fromkeys(above, msgspec.json.encode(cap))) if above else chat

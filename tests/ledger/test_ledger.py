@@ -143,16 +143,39 @@ async def test_a_hard_budget_refuses_what_might_exceed_it(store: Redis, tmp_path
         assert await posted(store) == COST
 
 
-async def test_an_uncapped_answer_is_capped_to_what_the_budget_affords(store: Redis, tmp_path: Path) -> None:
-    """Without a cap of the caller's, a nearly spent budget shortens the answer instead of refusing it."""
+@pytest.mark.parametrize("own_cap", [None, 8_000])
+async def test_an_answer_is_capped_to_what_the_budget_affords(
+    store: Redis, tmp_path: Path, own_cap: int | None
+) -> None:
+    """With a cap of the caller's or without one, a nearly spent budget shortens the answer instead of refusing it."""
     async with open_ledger(store, tmp_path) as ledger:
-        a = attempt(output_tokens=None, output_limit_tokens=64_000)
+        a = attempt(output_tokens=own_cap, output_limit_tokens=64_000)
         headroom = await ledger.reserve(a, budget(100_000 + 5_000 * 2_000 + 4_999))
         assert headroom.output_cap_tokens == 2_000
         settle(ledger, a)
-        b = attempt(output_tokens=None, output_limit_tokens=64_000)
-        with pytest.raises(CallerError):
+        b = attempt(output_tokens=own_cap, output_limit_tokens=64_000)
+        with pytest.raises(CallerError, match=r"may cost \$0.00522 with 1,024 tokens of answer"):
             await ledger.reserve(b, budget(COST + 100_000 + 5_000 * 1_023))
+        await flushed(ledger)
+        await audit(store)
+
+
+@pytest.mark.parametrize(("fewest", "own_cap", "affords"), [(10, None, 10), (10, 4, 4), (5_000, 200, 200)])
+async def test_how_short_an_answer_may_become_is_the_tiers_word(
+    store: Redis, tmp_path: Path, fewest: int, own_cap: int | None, affords: int
+) -> None:
+    """A budget that affords as many is enough, one token less is not; who wants fewer gets all it wants, or nothing."""
+    async with open_ledger(store, tmp_path) as ledger:
+        given: dict[str, Any] = {
+            "output_tokens": own_cap,
+            "output_limit_tokens": 64_000,
+            "least_output_tokens": fewest,
+        }
+        with pytest.raises(CallerError):
+            await ledger.reserve(attempt(**given), budget(100_000 + 5_000 * affords - 1))
+        headroom = await ledger.reserve(a := attempt(**given), budget(100_000 + 5_000 * affords))
+        assert headroom.output_cap_tokens == affords
+        settle(ledger, a)
         await flushed(ledger)
         await audit(store)
 

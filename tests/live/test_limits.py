@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_catalog import catalog_for
@@ -16,9 +17,10 @@ from talk import admin, chat, key_with
 def limited(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     """A gateway of its own: budgets of the tenant would be everyone's."""
     folder: Path = tmp_path_factory.mktemp("limited")
-    tiers = {"fast": ["quick"], "smart": ["clever"], "narrow": ["thin", "wide"]}
+    tiers = {"fast": ["quick"], "smart": ["clever"], "narrow": ["thin", "wide"], "brief": ["short"]}
     models = {"thin": {"deployments": [{"provider": "thin", "id": "x", "rpm": 1}]}}
-    catalog = catalog_for(fake, folder / "catalog.yaml", tiers, models=models)
+    fields = {"brief": {"min_output_tokens": 50, "params": {"max_tokens": 700}}}
+    catalog = catalog_for(fake, folder / "catalog.yaml", tiers, models=models, tier_fields=fields)
     with running_gateway(folder, catalog=catalog) as running:
         yield running
 
@@ -80,3 +82,31 @@ def test_what_a_request_may_cost_caps_its_answer(limited: RunningGateway, fake: 
     refused = chat(limited, "fast", headers={"x-gateway-max-cost-usd": "0.00002"})
     assert refused.status == 400
     assert len(fake.seen("quick")) == before + 2
+
+
+def test_a_budget_caps_the_answer_as_long_as_that_is_of_use(limited: RunningGateway, fake: FakeProvider) -> None:
+    """The tier says how short an answer may become and what caps it usually; each cap that is held is sent upstream."""
+    key = key_with(limited, budget={"usd": "0.0009", "per": "total"})
+    bearer = {"authorization": f"Bearer {key}"}
+
+    def sent(**fields: object) -> dict[str, Any]:
+        assert chat(limited, "brief", headers=bearer, **fields).status == 200
+        body: dict[str, Any] = fake.seen("short")[-1].body
+        return body
+
+    affords = sent()["max_tokens"]  # at $2 for a million tokens, less the prompt's bound
+    assert 300 < affords < 450
+    assert sent(max_tokens=100)["max_tokens"] == 100
+    shortened = sent(max_completion_tokens=16_000)
+    assert affords - 60 < shortened["max_completion_tokens"] < affords
+    assert "max_tokens" not in shortened
+    rich = {"authorization": f"Bearer {key_with(limited, budget={'usd': '1', 'per': 'total'})}"}
+    assert chat(limited, "brief", headers=rich).status == 200
+    assert fake.seen("short")[-1].body["max_tokens"] == 700
+    before = len(fake.seen("short"))
+    poor = {"authorization": f"Bearer {key_with(limited, budget={'usd': '0.0002', 'per': 'total'})}"}
+    refused = chat(limited, "brief", headers=poor)
+    assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    assert "with 50 tokens of answer" in refused.error["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    assert len(fake.seen("short")) == before
