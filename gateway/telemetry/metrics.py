@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+from gateway.telemetry.timings import Timings
 
 
 class Metrics:
@@ -15,19 +15,13 @@ class Metrics:
         self.requests = Counter(
             "tiergate_requests", "Requests answered.", ["tier", "status", "stream"], registry=self.registry
         )
-        self.seconds = Histogram(
-            "tiergate_request_seconds",
-            "From the request's head to the last byte of the answer.",
-            ["tier"],
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.seconds = Timings(
+            "tiergate_request_seconds", "From the request's head to the last byte of the answer.", self.registry
         )
-        self.first_byte_seconds = Histogram(
+        self.first_byte_seconds = Timings(
             "tiergate_first_byte_seconds",
             "From the request's head to the first byte of the provider's answer.",
-            ["tier"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            self.registry,
         )
         self.attempts = Counter(
             "tiergate_attempts",

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
-from prometheus_client import Histogram
 
 from gateway.background import Repeated
 from gateway.telemetry.metrics import Metrics
@@ -70,7 +69,6 @@ class RequestLog:
         self._out = out or sys.stderr
         self._waiting: list[RequestRecord] = []
         self._writer = Repeated("request-log", self.FLUSH_S, self._write)
-        self._timers: dict[str, tuple[Histogram, Histogram]] = {}
         self.record: Callable[[RequestRecord], None] = self._waiting.append
 
     async def start(self) -> None:
@@ -112,10 +110,9 @@ class RequestLog:
         for record in records:
             tier = record.tier or ""
             requests[tier, record.status, record.stream] += 1
-            seconds, first_byte_seconds = self._timers.get(tier) or self._timers_of(tier)
-            seconds.observe(record.latency_ms / 1000)
+            metrics.seconds.observe(tier, record.latency_ms / 1000)
             if record.ttft_ms is not None:
-                first_byte_seconds.observe(record.ttft_ms / 1000)
+                metrics.first_byte_seconds.observe(tier, record.ttft_ms / 1000)
             for attempt in record.attempts:
                 attempts[attempt.deployment, attempt.settlement] += 1
                 tokens[attempt.model, "input"] += attempt.prompt_tokens
@@ -130,9 +127,3 @@ class RequestLog:
         ):
             for labels, amount in sums.items():
                 counter.labels(*labels).inc(amount)
-
-    def _timers_of(self, tier: str) -> tuple[Histogram, Histogram]:
-        """The tier's histograms, looked up once: the library's own look-up costs more than an observation."""
-        timers = self._metrics.seconds.labels(tier), self._metrics.first_byte_seconds.labels(tier)
-        self._timers[tier] = timers
-        return timers
