@@ -92,10 +92,11 @@ def is_openai_usage(told: Told, usage: Usage) -> bool:
     """Whether an OpenAI client would read from the provider's own object what `usage` says."""
     given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
     spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
     return (
-        told.prompt_tokens == usage.prompt_tokens
-        and told.completion_tokens == usage.completion_tokens
-        and told.total_tokens == usage.prompt_tokens + usage.completion_tokens
+        told.prompt_tokens == prompt
+        and told.completion_tokens == completion
+        and told.total_tokens == prompt + completion
         and (given.cached_tokens or 0) == usage.cache_read
         and (spent.reasoning_tokens or 0) == usage.reasoning
     )

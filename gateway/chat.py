@@ -9,6 +9,7 @@ What the gateway itself must know is decoded strictly into `Head`; the whole bod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, repeat
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -75,7 +76,9 @@ _head = msgspec.json.Decoder(Head)
 _whole = msgspec.json.Decoder()
 
 # Members that would redirect a call or carry credentials in other gateways: refused, never passed on (case S3).
-_REFUSED = ("api_base", "base_url", "api_key", "extra_headers", "api_version", "custom_llm_provider")
+_REFUSED = frozenset({"api_base", "base_url", "api_key", "extra_headers", "api_version", "custom_llm_provider"})
+_SHORT_BYTES = 8 * 1024
+"""Bodies up to here are searched whole: leaving the messages out costs more than reading them."""
 
 
 class Chat:
@@ -106,16 +109,14 @@ class Chat:
 
     def encode(self, changes: Mapping[str, bytes | None]) -> bytes:
         """The body as JSON with these members replaced, added, or (None) left out; everything else as it was sent."""
-        members = self.members
-        if changes:
-            members = {**members, **changes}  # type: ignore[dict-item]  # None marks a member to leave out
-        parts: list[bytes | Raw] = []
-        for name, raw in members.items():
-            if raw is not None:
-                parts += (b",", _KEYS.get(name) or msgspec.json.encode(name) + b":", raw)
-        parts[:1] = [b"{"]
-        parts.append(b"}")
-        return b"".join(parts)  # Raw is a buffer; this way a long prompt is copied once
+        members: dict[str, bytes | Raw] = {**self.members, **changes}  # type: ignore[dict-item]  # None: left out
+        if None in changes.values():
+            members = {name: raw for name, raw in members.items() if raw is not None}
+        # Key, value and comma in turn, without a step of Python for each; Raw is a buffer: a prompt is copied once.
+        pieces = zip(map(_KEYS.__getitem__, members), members.values(), repeat(b","))  # the commas are endless
+        parts = [b"{", *chain.from_iterable(pieces)]
+        parts[-1] = b"}"
+        return b"".join(parts)
 
     def replace(self, changes: Mapping[str, bytes | None]) -> Chat:
         """A request with these members changed, added or (None) left out, and everything else shared.
@@ -131,7 +132,16 @@ class Chat:
 
 _HEAD_FIELDS = frozenset(Head.__struct_fields__) - {"model", "messages", "stream_options"}
 _COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
-_KEYS = {name: b'"' + name.encode() + b'":' for name in _COMMON}
+
+
+class _Keys(dict[str, bytes]):
+    """Names of members as they stand in an object, with the colon behind."""
+
+    def __missing__(self, name: str) -> bytes:
+        return b"%b:" % msgspec.json.encode(name)
+
+
+_KEYS = _Keys({name: b'"%b":' % name.encode() for name in _COMMON})
 
 
 def parse_chat(body: bytes) -> Chat:
@@ -145,7 +155,8 @@ def parse_chat(body: bytes) -> Chat:
         head = _head.decode(body)
         if not body.isascii():
             body.decode()  # raw members are not checked for UTF-8 by the scan
-        if _beside(bytes(members["messages"]), body).count(b'"model"') > 1:
+        searched = body if len(body) < _SHORT_BYTES else _beside(bytes(members["messages"]), body)
+        if searched.count(b'"model"') > 1:
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as error:
         message, param = _where(str(error))
@@ -155,11 +166,11 @@ def parse_chat(body: bytes) -> Chat:
     except RecursionError:
         raise bad_request("The request body is nested too deeply.") from None
     members.pop("gateway", None)
-    for name in _REFUSED:
-        if name in members:
-            raise bad_request(
-                f"Unrecognized request argument supplied: {name}. Where calls go is set in the gateway's catalog.", name
-            )
+    if not _REFUSED.isdisjoint(members):
+        name = min(_REFUSED.intersection(members))
+        raise bad_request(
+            f"Unrecognized request argument supplied: {name}. Where calls go is set in the gateway's catalog.", name
+        )
     return Chat(members, head, len(body))
 
 

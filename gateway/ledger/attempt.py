@@ -31,126 +31,70 @@ def new_request_id(at: float, chance: random.Random) -> str:
     return f"req_{int(at * 1000):012x}{high:04x}{low & ~0xF:016x}"
 
 
-class Attempt:
-    """One attempt. Made by the request path, filled by the ledger; not shared between tasks."""
+class Attempt(msgspec.Struct, kw_only=True, eq=False):
+    """One attempt. Made by the request path, filled by the ledger; not shared between tasks.
 
-    __slots__ = (
-        "aid",
-        "alias",
-        "at",
-        "catalog",
-        "charged_tokens",
-        "choices",
-        "deployment",
-        "enforced",
-        "envelope",
-        "hold_nano",
-        "in_store",
-        "input_bound_tokens",
-        "input_tokens",
-        "key",
-        "least_output_tokens",
-        "limits",
-        "meter",
-        "model",
-        "output_limit_tokens",
-        "output_tokens",
-        "price",
-        "price_id",
-        "progress_at",
-        "progress_tokens",
-        "provider",
-        "request_id",
-        "retry",
-        "sdk_retry",
-        "segment",
-        "sequence",
-        "state",
-        "stream",
-        "tags",
-        "team",
-        "tenant",
-        "tier",
-        "windows",
-    )
+    Raises:
+        ValueError: the request id is of another form, or `retry` is above 15.
+    """
 
-    def __init__(
-        self,
-        *,
-        request_id: str,
-        at: float,
-        tenant: str,
-        key: str,
-        alias: str,
-        model: str,
-        provider: str,
-        deployment: str,
-        price: Price | None,
-        catalog: str,
-        team: str = "",
-        tags: tuple[tuple[str, str], ...] = (),
-        tier: str | None = None,
-        stream: bool = False,
-        retry: int = 0,
-        input_tokens: int = 0,
-        input_bound_tokens: int = 0,
-        output_tokens: int | None = None,
-        output_limit_tokens: int | None = None,
-        least_output_tokens: int = LEAST_OUTPUT_TOKENS,
-        choices: int = 1,
-        sdk_retry: int = 0,
-    ) -> None:
-        """`request_id` comes from `new_request_id`; `at` is the attempt's start in epoch seconds.
+    request_id: str
+    """From `new_request_id`."""
+    at: float
+    """When it started, epoch seconds."""
+    tenant: str
+    key: str
+    alias: str
+    model: str
+    provider: str
+    deployment: str
+    price: Price | None
+    catalog: str
+    team: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    tier: str | None = None
+    stream: bool = False
+    retry: int = 0
+    input_tokens: int = 0
+    input_bound_tokens: int = 0
+    output_tokens: int | None = None
+    """The request's own cap per choice; holds take the smaller of this and the model's."""
+    output_limit_tokens: int | None = None
+    """The model's cap."""
+    least_output_tokens: int = LEAST_OUTPUT_TOKENS
+    """Where a hard budget has less left, the answer is capped further, but never below this."""
+    choices: int = 1
+    sdk_retry: int = 0
+    """How often the caller's SDK says that it has tried before."""
 
-        `output_tokens` is the request's own cap per choice, `output_limit_tokens` the model's: holds take the smaller.
-        Where a hard budget has less left, the answer is capped further, but never below `least_output_tokens`.
-        `sdk_retry` is how often the caller's SDK says that it has tried before.
+    # The ledger's own.
+    aid: str = ""
+    price_id: str = ""
+    state: State = "new"
+    limits: Limits | None = None
+    enforced: bool = False
+    windows: tuple[Window, ...] = ()
+    hold_nano: int = 0
+    charged_tokens: int = 0
+    in_store: bool = False
+    envelope: bytes = b""
+    sequence: int = -1
+    segment: int = -1
+    meter: Callable[[], int] | None = None
+    """Tells the output tokens so far; asked once a second while the attempt runs, and never by the relay."""
+    progress_tokens: int = 0
+    progress_at: float = 0.0
+    """Monotonic time of the last note."""
 
-        Raises:
-            ValueError: the request id is of another form, or `retry` is above 15.
-        """
+    def __post_init__(self) -> None:
+        request_id, retry = self.request_id, self.retry
         if len(request_id) != 36 or request_id[-1] != "0" or not 0 <= retry <= MAX_RETRY:
             raise ValueError(f"attempt {retry} of {request_id!r}: want an id of new_request_id() and a number up to 15")
         self.aid = f"{request_id[4:35]}{retry:x}"
-        self.request_id = request_id
-        self.at = at
-        self.tenant = tenant
-        self.key = key
-        self.team = team
-        self.tags = tags
-        self.alias = alias
-        self.tier = tier
-        self.model = model
-        self.provider = provider
-        self.deployment = deployment
-        self.price = price
-        self.price_id = "" if price is None else price.price_id
-        self.catalog = catalog
-        self.stream = stream
-        self.retry = retry
-        self.input_tokens = input_tokens
-        self.input_bound_tokens = input_bound_tokens or input_tokens
-        self.output_tokens = output_tokens
-        self.output_limit_tokens = output_limit_tokens
-        self.least_output_tokens = least_output_tokens
-        self.choices = choices
-        self.sdk_retry = sdk_retry
-        # the ledger's own
-        self.state: State = "new"
-        self.limits: Limits | None = None
-        self.enforced = False
-        self.windows: tuple[Window, ...] = ()
-        self.hold_nano = 0
-        self.charged_tokens = 0
-        self.in_store = False
-        self.envelope = b""
-        self.sequence = -1
-        self.segment = -1
-        self.meter: Callable[[], int] | None = None
-        """Tells the output tokens so far; asked once a second while the attempt runs, and never by the relay."""
-        self.progress_tokens = 0
-        self.progress_at = 0.0
-        """Monotonic time of the last note."""
+        if self.price is not None:
+            self.price_id = self.price.price_id
+        if not self.input_bound_tokens:
+            self.input_bound_tokens = self.input_tokens
 
     def seal(self) -> bytes:
         """Pins everything known before sending as JSON; the first half of the journal entry, encoded once."""

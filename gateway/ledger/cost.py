@@ -16,7 +16,9 @@ def cost_nano(usage: Usage, price: Price, *, started_at: float, service_tier: st
     `service_tier` is what the provider says it charged by; a row without it charges its own rates. A cliff once passed
     holds for the whole request and at every time of day; off-peak windows go by the request's start.
     """
-    rates = _rates(price, usage.prompt_tokens, started_at, service_tier)
+    rates = price.rates
+    if price.service_tiers or price.off_peak or price.cliffs:
+        rates = _rates(price, usage.prompt_tokens, started_at, service_tier)
     base_in, base_out = rates.input, rates.output
     reasoning = min(usage.reasoning, usage.output)
     pico = usage.input * base_in + (usage.output - reasoning) * base_out
