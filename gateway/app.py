@@ -161,7 +161,15 @@ async def open_gateway(
         stack.push_async_callback(rules.close)
         secret = _text(settings.alert_secret)
         alerts = Alerts(settings.alert_webhook, secret, metrics, clock=clock, chance=chance)
-        ledger = Ledger(store, settings.data_dir, clock=clock, monotonic=monotonic, chance=ids, on_alert=alerts.tell)
+        ledger = Ledger(
+            store,
+            settings.data_dir,
+            clock=clock,
+            monotonic=monotonic,
+            chance=ids,
+            on_alert=alerts.tell,
+            archive_dir=settings.archive,
+        )
         await ledger.start()
         stack.push_async_callback(ledger.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
@@ -227,6 +235,7 @@ async def open_gateway(
         )
         desk = open_desk(gateway, opened)
         metrics.inflight.set_function(lambda: gateway.inflight)
+        metrics.journal_records.set_function(lambda: ledger.lag["journal_records"])
         await living.start()
         stack.push_async_callback(living.close)
         loop = asyncio.get_running_loop()

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("data"), description="Embedded store, write-ahead log and secrets of this installation."
     )
+    archive_dir: Path | None = Field(
+        default=None,
+        description="Where closed hours of the journal are archived and read from; all gateways of a store must share "
+        "it. Default: `archive` in the data directory with the embedded store, nowhere with a store of your own.",
+    )
     redis_url: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("redis_url", "TIERGATE_REDIS_URL", "REDIS_URL"),
@@ -83,6 +88,12 @@ class Settings(BaseSettings):
     seed: int | None = Field(
         default=None, description="Seed of all randomness in routing; set it to reproduce decisions."
     )
+
+    @property
+    def archive(self) -> Path | None:
+        """Where the journal is archived; None for nowhere."""
+        alone = self.data_dir / "archive" if self.redis_url is None else None
+        return self.archive_dir or alone
 
     @property
     def max_body_bytes(self) -> int:

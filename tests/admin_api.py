@@ -33,6 +33,7 @@ from gateway.callers.roles import Role
 from gateway.catalog.living import LivingCatalog
 from gateway.catalog.source import CatalogSource
 from gateway.errors import CatalogError
+from gateway.ledger.journal import Journal
 from gateway.ledger.refusal import usd
 from gateway.upstream.client import Upstream
 
@@ -247,6 +248,7 @@ async def admin(store: Redis, clock: SetClock, monotonic: SetClock, tmp_path: Pa
     app = Starlette(routes=admin_routes())
     app.state.desk = Desk(
         store=store,
+        journal=Journal(store),
         callers=opened.callers,
         records=opened.records,
         pepper=opened.pepper,

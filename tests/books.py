@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.ledger.archive import Archive
 from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.exchange import tag
-from gateway.ledger.journal import entries
+from gateway.ledger.journal import Journal
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
 from gateway.ledger.reports import report
@@ -100,13 +101,14 @@ async def flushed(ledger: Ledger) -> None:
     await until(lambda: ledger.lag["entries_waiting"] == 0)
 
 
-async def journal(store: Any, tenant: str = "main") -> list[dict[str, Any]]:
-    return [e async for e in entries(store, tenant, time.time() - 90 * 86_400, time.time() + 3600)]
+async def journal(store: Any, tenant: str = "main", archive: Archive | None = None) -> list[dict[str, Any]]:
+    found = Journal(store, archive).entries(tenant, time.time() - 90 * 86_400, time.time() + 3600)
+    return [e async for e in found]
 
 
-async def audit(store: Any, tenant: str = "main") -> list[dict[str, Any]]:
+async def audit(store: Any, tenant: str = "main", archive: Archive | None = None) -> list[dict[str, Any]]:
     """Checks that journal, hours, days and budgets agree and that nothing is held; gives the journal."""
-    found = await journal(store, tenant)
+    found = await journal(store, tenant, archive)
     now = time.time()
     end = now - now % 86_400 + 2 * 86_400
     booked = sum(e["cost_nano_usd"] for e in found)

@@ -8,10 +8,14 @@ import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from books import CHANCE, PRICE, attempt, budget, flushed, open_ledger, settle
 
 from gateway.errors import CallerError
+from gateway.ledger import archiver
+from gateway.ledger.archive import Archive
+from gateway.ledger.archiver import Archiver
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.wal import Wal
 from gateway.storage.client import Store, connect
@@ -47,6 +51,40 @@ async def crash(ledger: Ledger, point: str) -> None:
     if point == "ended":
         die()
     await flushed(ledger)
+
+
+async def archive(store: Store, data_dir: Path, point: str) -> None:
+    """Archives the whole journal, a few records a file, and dies at `point` of the second file."""
+    archiver.SETTLED_S, archiver.FILE_BYTES = -7200, 1
+    place = Archive(data_dir / "archive")
+    mover = Archiver(store, place, "dying", alert=print)
+    await mover.attach()
+    owner, name = {
+        "written": (Archive, "write_aside"),
+        "compared": (archiver, "_compare"),
+        "named": (Archive, "keep"),
+        "removed": (Archiver, "_lease"),
+    }[point]
+    real, calls = getattr(owner, name), 0
+
+    def counted(*given: Any) -> Any:
+        nonlocal calls
+        done = real(*given)
+        calls += 1
+        if name != "_lease" and calls == 2:
+            die()
+        return done
+
+    async def leased(*given: Any) -> Any:
+        nonlocal calls
+        done = await real(*given)
+        calls += 1
+        if calls == 3:  # the first call takes the lease
+            die()
+        return done
+
+    setattr(owner, name, leased if name == "_lease" else counted)
+    await mover.round("main")
 
 
 async def compete(ledger: Ledger, store: Store, seed: int, of: int) -> None:
@@ -99,6 +137,9 @@ async def traffic(ledger: Ledger, data_dir: Path) -> None:
 async def main(what: str, socket: str, data_dir: Path) -> None:
     CHANCE.seed(os.getpid())  # no two processes make the same ids
     store = connect(socket)
+    if what.startswith("archive:"):
+        await archive(store, data_dir, what.removeprefix("archive:"))
+        return
     async with open_ledger(store, data_dir) as ledger:
         if "/" in what:
             seed, of = map(int, what.split("/"))

@@ -12,6 +12,7 @@ from gateway.callers.callers import Callers
 from gateway.callers.keys import Pepper
 from gateway.callers.records import KeyRecords
 from gateway.catalog.living import LivingCatalog
+from gateway.ledger.journal import Journal
 from gateway.storage.client import Store
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Desk:
     """Parts and hooks. `clock` is seconds since the epoch."""
 
     store: Store
+    journal: Journal
     callers: Callers
     records: KeyRecords
     pepper: Pepper

@@ -41,6 +41,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
     past = PastDecisions(gateway)
     return Desk(
         store=gateway.store,
+        journal=gateway.ledger.journal,
         callers=opened.callers,
         records=opened.records,
         pepper=opened.pepper,

@@ -76,7 +76,7 @@ async def import_rows(call: Call[Bill, Query]) -> Reply:
     rows = [_row(entry) for entry in call.body.rows]
     await _audit(call, "reconcile.import", call.body.name)
     with _Refusing():
-        done = await import_bill(call.desk.store, call.caller.tenant, rows, call.body.name, run=call.request_id)
+        done = await import_bill(call.desk.journal, call.caller.tenant, rows, call.body.name, run=call.request_id)
     await _note(call, call.body.name, done)
     return reply(msgspec.to_builtins(done))
 
@@ -89,7 +89,7 @@ async def close(call: Call[BilledPeriod, Query]) -> Reply:
     await _audit(call, "reconcile.close", body.provider)
     start, end = body.from_.timestamp(), body.to.timestamp()
     with _Refusing():
-        done = await close_period(call.desk.store, call.caller.tenant, start, end, body.provider, run=call.request_id)
+        done = await close_period(call.desk.journal, call.caller.tenant, start, end, body.provider, run=call.request_id)
     await _note(call, f"{body.provider} {body.from_:%Y-%m-%d} to {body.to:%Y-%m-%d} closed", done)
     return reply(msgspec.to_builtins(done))
 
@@ -108,7 +108,7 @@ async def rerate_period(call: Call[Rerating, Query]) -> Reply:
         await _audit(call, "prices.rerate", body.model or "all models")
     with _Refusing():
         done = await rerate(
-            call.desk.store,
+            call.desk.journal,
             call.caller.tenant,
             body.from_.timestamp(),
             body.to.timestamp(),

@@ -13,7 +13,6 @@ from gateway.admin.bodies import Nothing, Time
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.admin.spreadsheet import csv_of
 from gateway.errors import bad_request
-from gateway.ledger.journal import entries, entries_of
 from gateway.ledger.records import DIMENSIONS, METRICS
 from gateway.ledger.reports import PERIODS, Row, report
 
@@ -94,10 +93,10 @@ async def list_entries(call: Call[Nothing, EntriesQuery]) -> Reply:
     query, desk, tenant = call.query, call.desk, call.caller.tenant
     if query.request_id is None:
         start, end = query.bounds(desk.clock())
-        return Reply(_array(entries(desk.store, tenant, start.timestamp(), end.timestamp())))
+        return Reply(_array(desk.journal.entries(tenant, start.timestamp(), end.timestamp())))
     if query.from_ or query.to:
         raise bad_request("Ask for a request_id or for a period, not for both.", "request_id")
-    return reply({"data": await entries_of(desk.store, tenant, query.request_id)})
+    return reply({"data": await desk.journal.entries_of(tenant, query.request_id)})
 
 
 async def _array(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -15,7 +15,6 @@ from gateway.callers.records import STORE_AWAY, store_away
 from gateway.callers.roles import Permission
 from gateway.errors import CallerError, Kind, bad_request
 from gateway.gateway import Gateway
-from gateway.ledger.journal import entries_of
 from gateway.routing.feedback import MOST_A_DAY, Opinion
 
 _LARGEST_BODY = 16 * 1024
@@ -42,7 +41,7 @@ async def take_feedback(request: Request) -> Response:
     caller.require(Permission.INFER)
     given = _read(await read_body(dict(request.scope["headers"]), request.receive, _LARGEST_BODY))
     try:
-        found = await entries_of(gateway.store, caller.tenant, given.request_id)
+        found = await gateway.ledger.journal.entries_of(caller.tenant, given.request_id)
         mine = [entry for entry in found if entry["key"] == caller.key_id]
         if not mine:
             raise CallerError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.ledger.exchange import Script, source_of, tag
-from gateway.ledger.journal import Line
+from gateway.ledger.lines import Line
 from gateway.ledger.records import METRICS, USAGE_FIELDS, Booking, Ending, Envelope, aid_hour, cells, encode, line
 from gateway.storage.client import Store
 

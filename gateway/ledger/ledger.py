@@ -8,10 +8,13 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gateway.ledger.archive import Archive
+from gateway.ledger.archiver import Archiver
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, reservation, worst_case
+from gateway.ledger.journal import Journal
 from gateway.ledger.limits import Budget, Headroom, Limits, Window, window
 from gateway.ledger.outbox import Alert, Outbox
 from gateway.ledger.records import (
@@ -57,12 +60,14 @@ class Ledger:
         segment_bytes: int = 16 * 1024 * 1024,
         local_share: float = 0.05,
         sweep_every_s: float = 5.0,
+        archive_dir: Path | None = None,
     ) -> None:
         """Opens the write-ahead log of this process under `data_dir`.
 
         `reserve_deadline_s` is for both tries of a reservation; it is above what a busy event loop takes to notice an
         answer, since a busy gateway must not look like a dead store. `local_share` is the part of a budget with
-        `on_store_down: local` that this process may lend in one outage.
+        `on_store_down: local` that this process may lend in one outage. `archive_dir` is where the journal is
+        archived; None for nowhere.
 
         Raises:
             OSError: the log's first segment cannot be made.
@@ -85,12 +90,16 @@ class Ledger:
             patience_s=2.0,
         )
         self._underway = Underway()
+        archive = None if archive_dir is None else Archive(archive_dir)
+        self.journal = Journal(store, archive)
+        self._archiver = Archiver(store, archive, self.owner, alert=self._outbox.alert)
         self._upkeep = Upkeep(
             store,
             self._exchange,
             self._outbox,
             self._wal,
             self._underway,
+            self._archiver,
             root,
             on_progress=self.progress,
             clock=clock,
@@ -274,6 +283,7 @@ class Ledger:
             "store_up": not missed,
             "store_missed_s": round(self._outbox.now() - min(missed), 3) if missed else 0.0,
             "log_up": self._wal.broken is None,
+            "journal_records": max(self._archiver.records.values(), default=0),
             **{f"endings_{verdict.lower()}": n for verdict, n in self._outbox.verdicts.items()},
         }
 

@@ -22,11 +22,11 @@ class Alert:
     """Something of the books that people should hear of."""
 
     tenant: str
-    kind: Literal["budget", "conflict", "quarantine"]
+    kind: Literal["budget", "conflict", "quarantine", "journal"]
     """A budget passed 50, 80 or 100 % (told once per period); an ending contradicts a booked one and was set aside; an
-    ending is too old to be booked safely and was set aside."""
+    ending is too old to be booked safely and was set aside; the journal in the store is too long."""
     subject: str
-    """The budget's counter (`b:<id>:<period>`), or the attempt's id."""
+    """The budget's counter (`b:<id>:<period>`), the attempt's id, or the stream's name."""
     percent: int = 0
     spent_nano: int = 0
     limit_nano: int = 0

@@ -24,10 +24,9 @@ from gateway.ledger.corrections import (
     add_line,
     positions,
 )
-from gateway.ledger.journal import lines, lines_of
+from gateway.ledger.journal import Journal
 from gateway.ledger.records import METRICS, NO_USAGE, Ending, Envelope
 from gateway.ledger.reports import report
-from gateway.storage.client import Store
 
 BILLED = "bill "
 """How the reasons of corrections to a bill begin: a bill outweighs any price row."""
@@ -115,7 +114,7 @@ class _Tally:
         return result
 
 
-async def import_bill(store: Store, tenant: str, rows: Sequence[BillRow], name: str, *, run: str) -> Reconciled:
+async def import_bill(journal: Journal, tenant: str, rows: Sequence[BillRow], name: str, *, run: str) -> Reconciled:
     """Corrects the books to these rows. `name` is the bill's, for the corrections' reason; `run` is any fresh text.
 
     All rows of an attempt, and of a day's model, must be among them: they are summed up.
@@ -126,19 +125,19 @@ async def import_bill(store: Store, tenant: str, rows: Sequence[BillRow], name: 
         StoreDown, redis.exceptions.RedisError: perhaps some is corrected; import again.
     """
     tally = _Tally()
-    async with Corrections(store, tenant, run) as book:
+    async with Corrections(journal.store, tenant, run) as book:
         single = [row for row in rows if row.attempt_id or row.upstream_id]
         daily = [row for row in rows if not (row.attempt_id or row.upstream_id)]
-        named = await _named(store, tenant, single, tally)
-        corrections = await _attempts(store, tenant, named, BILLED + name, tally)
+        named = await _named(journal, tenant, single, tally)
+        corrections = await _attempts(journal, tenant, named, BILLED + name, tally)
         left = await book.book(corrections)
-        days = await _days(store, tenant, daily, BILLED + name, tally)
+        days = await _days(journal, tenant, daily, BILLED + name, tally)
         left += await book.book(days)
     return tally.close(len(rows), [*corrections, *days], left)
 
 
 async def close_period(
-    store: Store, tenant: str, from_at: float, to_at: float, provider: str, *, run: str
+    journal: Journal, tenant: str, from_at: float, to_at: float, provider: str, *, run: str
 ) -> Reconciled:
     """After the whole bill of a period: what is still an estimate there was not billed, and is corrected to nothing.
 
@@ -147,9 +146,9 @@ async def close_period(
         StoreDown, redis.exceptions.RedisError: perhaps some is corrected; close it again.
     """
     tally = _Tally()
-    async with Corrections(store, tenant, run) as book:
+    async with Corrections(journal.store, tenant, run) as book:
         guessed: dict[str, Position] = {}
-        async for line in lines(store, tenant, from_at, to_at):
+        async for line in journal.lines(tenant, from_at, to_at):
             if line.envelope.provider == provider and (line.numbers[ESTIMATED] or line.envelope.aid in guessed):
                 add_line(guessed, line)
         corrections = []
@@ -163,7 +162,7 @@ async def close_period(
     return tally.close(0, corrections, left)
 
 
-async def _named(store: Store, tenant: str, rows: list[BillRow], tally: _Tally) -> dict[str, list[BillRow]]:
+async def _named(journal: Journal, tenant: str, rows: list[BillRow], tally: _Tally) -> dict[str, list[BillRow]]:
     """Rows by attempt id, those found by the provider's request id among them."""
     named: dict[str, list[BillRow]] = {}
     days: dict[str, dict[str, list[BillRow]]] = {}
@@ -176,7 +175,7 @@ async def _named(store: Store, tenant: str, rows: list[BillRow], tally: _Tally) 
             raise ValueError(f"the row of request {row.upstream_id!r} needs its day: requests are looked for by it")
     for day, wanted in days.items():
         at = _start(day)
-        async for line in lines(store, tenant, at, at + 86_400):
+        async for line in journal.lines(tenant, at, at + 86_400):
             if found := wanted.pop(line.ending.upstream_id or "", None):
                 named.setdefault(line.envelope.aid, []).extend(found)
         for missing in wanted.values():
@@ -186,9 +185,9 @@ async def _named(store: Store, tenant: str, rows: list[BillRow], tally: _Tally) 
 
 
 async def _attempts(
-    store: Store, tenant: str, named: dict[str, list[BillRow]], reason: str, tally: _Tally
+    journal: Journal, tenant: str, named: dict[str, list[BillRow]], reason: str, tally: _Tally
 ) -> list[Correction]:
-    known = positions(await lines_of(store, tenant, filter(_is_attempt_id, named)))
+    known = positions(await journal.lines_of(tenant, filter(_is_attempt_id, named)))
     corrections = []
     for aid, rows in named.items():
         position = known.get(aid)
@@ -207,7 +206,7 @@ async def _attempts(
     return corrections
 
 
-async def _days(store: Store, tenant: str, rows: list[BillRow], reason: str, tally: _Tally) -> list[Correction]:
+async def _days(journal: Journal, tenant: str, rows: list[BillRow], reason: str, tally: _Tally) -> list[Correction]:
     """One correction for each day of a model whose sum differs; it belongs to nobody's key."""
     summed: dict[tuple[str, str, str], list[BillRow]] = {}
     for row in rows:
@@ -217,7 +216,7 @@ async def _days(store: Store, tenant: str, rows: list[BillRow], reason: str, tal
     corrections = []
     for day in sorted({day for day, _, _ in summed}):
         at = _start(day)
-        cells = await report(store, tenant, at, at + 86_400, ("provider", "model"), now=at)
+        cells = await report(journal.store, tenant, at, at + 86_400, ("provider", "model"), now=at)
         booked = {cell.names: cell.numbers for cell in cells}
         for (of, provider, model), group in summed.items():
             if of != day:

@@ -8,10 +8,9 @@ import msgspec
 
 from gateway.ledger.corrections import COST, ESTIMATED, RERATED, UNPRICED, VOID, Correction, Corrections, positions_of
 from gateway.ledger.cost import cost_nano
-from gateway.ledger.journal import LATEST_S, lines
+from gateway.ledger.journal import LATEST_S, Journal
 from gateway.ledger.reconcile import BILLED
 from gateway.ledger.records import USAGE_FIELDS
-from gateway.storage.client import Store
 from gateway.types import Price, Usage
 
 PriceAt = Callable[[str, float], Price | None]
@@ -31,7 +30,7 @@ class Rerated(msgspec.Struct, kw_only=True):
 
 
 async def rerate(
-    store: Store,
+    journal: Journal,
     tenant: str,
     from_at: float,
     to_at: float,
@@ -51,9 +50,9 @@ async def rerate(
         StoreDown, redis.exceptions.RedisError: perhaps some is corrected; do it again.
     """
     done = Rerated()
-    async with Corrections(store, tenant, run) as books:
+    async with Corrections(journal.store, tenant, run) as books:
         corrections = []
-        for position in (await positions_of(lines(store, tenant, from_at, to_at))).values():
+        for position in (await positions_of(journal.lines(tenant, from_at, to_at))).values():
             envelope, ending, numbers = position
             settled = not numbers[ESTIMATED] or now - envelope.at > LATEST_S
             told = ending.usage_source != "held" and not ending.reason.startswith(BILLED) and not numbers[VOID]

@@ -1,4 +1,4 @@
-"""The ledger's background work: registering, renewing, sweeping, recovering, replaying, pruning."""
+"""The ledger's background work: registering, renewing, sweeping, recovering, replaying, pruning, archiving."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from gateway.background import end
+from gateway.ledger.archiver import Archiver, Unverified
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
@@ -32,7 +33,7 @@ REGISTER_AFTER_S = 1.0
 GRACE_S = 30.0
 REPLAY_S = 900.0
 """How far back endings are sent again when the store has lost writes: more than any failover takes."""
-_TICK_S, _RENEW_EVERY_S, _PATIENCE_S = 0.5, 30.0, 10.0
+_TICK_S, _RENEW_EVERY_S, _ARCHIVE_EVERY_S, _PATIENCE_S = 0.5, 30.0, 60.0, 10.0
 _PAGE, _MOST_READ_AHEAD = 500, 5000
 _TENANTS = "tenants"
 """The set of all tenants that ever had an attempt, so that any process can sweep them."""
@@ -48,6 +49,7 @@ class Upkeep:
         outbox: Outbox,
         wal: Wal,
         underway: Underway,
+        archiver: Archiver,
         root: Path,
         *,
         on_progress: Callable[[Attempt, int], None],
@@ -60,6 +62,7 @@ class Upkeep:
         self._outbox = outbox
         self._wal = wal
         self._underway = underway
+        self._archiver = archiver
         self._root = root
         self._on_progress = on_progress
         self._clock = clock
@@ -77,11 +80,13 @@ class Upkeep:
             StoreTooOld: the server lacks what the ledger needs.
         """
         await self._greet()
+        await self._guarded(self._archiver.attach)
         await self._guarded(self._recover)
         self._tasks = [
             asyncio.create_task(self._every(_TICK_S, self._tick)),
             asyncio.create_task(self._every(self._sweep_every_s, self._sweep_round)),
             asyncio.create_task(self._every(_RENEW_EVERY_S, self._renew)),
+            asyncio.create_task(self._every(_ARCHIVE_EVERY_S, self._archive_round)),
         ]
 
     async def stop(self) -> None:
@@ -114,6 +119,7 @@ class Upkeep:
             async with asyncio.timeout(2.0):
                 if await server_version(self._store) >= (7, 0):
                     self._exchange.allow_when_full()
+                    self._archiver.allow_when_full()
             self._greeted = True
         except StoreTooOld:
             raise
@@ -140,6 +146,14 @@ class Upkeep:
             await self._orphans.settle_due(tenant.decode())
         await self._recover()
         self._wal.prune()
+
+    async def _archive_round(self) -> None:
+        await self._archiver.attach()
+        for tenant in await self._store.execute_command("SMEMBERS", _TENANTS):
+            try:
+                await self._archiver.round(tenant.decode())
+            except (OSError, Unverified) as error:
+                log.error("journal_not_archived", tenant=tenant.decode(), why=str(error))
 
     async def _announce(self) -> None:
         """Adds our tenants to the set that every process sweeps."""

@@ -35,7 +35,8 @@ class Metrics:
         )
         self.budget_alerts = Counter(
             "tiergate_budget_alerts",
-            "What the ledger's people should hear of: budget (with the percentage passed), conflict, quarantine.",
+            "What the ledger's people should hear of: budget (with the percentage passed), conflict, quarantine, "
+            "journal.",
             ["kind", "percent"],
             registry=self.registry,
         )
@@ -47,6 +48,12 @@ class Metrics:
         )
         self.inflight = Gauge(
             "tiergate_inflight_requests", "Requests being served.", registry=self.registry, multiprocess_mode="sum"
+        )
+        self.journal_records = Gauge(
+            "tiergate_journal_records",
+            "Records of the longest journal that is still in the store.",
+            registry=self.registry,
+            multiprocess_mode="max",
         )
         self.breaker_transitions = Counter(
             "tiergate_breaker_transitions", "Breaker state changes.", ["deployment", "state"], registry=self.registry

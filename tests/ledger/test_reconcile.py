@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.corrections import Corrections, CorrectionsBusy
 from gateway.ledger.exchange import tag
-from gateway.ledger.journal import entries_of
+from gateway.ledger.journal import Journal
 from gateway.ledger.reconcile import BillRow, Reconciled, close_period, import_bill
 from gateway.ledger.records import usage_numbers
 from gateway.ledger.reports import report
@@ -34,7 +34,7 @@ async def booked(store: Redis, folder: Path, **how: Any) -> Attempt:
 
 
 async def bill(store: Redis, *rows: BillRow, run: str = "r1") -> Reconciled:
-    return await import_bill(store, "main", rows, "november.csv", run=run)
+    return await import_bill(Journal(store), "main", rows, "november.csv", run=run)
 
 
 async def test_an_estimate_becomes_what_the_bill_says(store: Redis, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_the_same_bill_again_corrects_nothing(store: Redis, tmp_path: Path
     for name in await store.keys(tag("main") + "d:*"):
         await store.delete(name)
     assert (await bill(store, row, run="r3")).exact == 1
-    assert [e["cost_nano_usd"] for e in await entries_of(store, "main", a.request_id)] == [COST, 7]
+    assert [e["cost_nano_usd"] for e in await Journal(store).entries_of("main", a.request_id)] == [COST, 7]
     assert len(await audit(store)) == 2
 
 
@@ -87,7 +87,7 @@ async def test_a_late_correction_is_found_with_its_period(store: Redis, tmp_path
     assert await store.hget(index, a.aid) == when
     await store.hset(index, a.aid, f"{late}-0")
     assert sum(e["cost_nano_usd"] for e in await journal(store)) == COST + 7
-    assert sum(e["cost_nano_usd"] for e in await entries_of(store, "main", a.request_id)) == COST + 7
+    assert sum(e["cost_nano_usd"] for e in await Journal(store).entries_of("main", a.request_id)) == COST + 7
     assert (await bill(store, BillRow(attempt_id=a.aid, cost_nano=COST + 7), run="r2")).exact == 1
 
 
@@ -145,11 +145,11 @@ async def test_a_closed_period_has_no_estimates(store: Redis, tmp_path: Path) ->
     """What the whole bill did not name was not billed; other providers and exact entries stay as they are."""
     a = await booked(store, tmp_path)
     b = await booked(store, tmp_path, usage_source="estimated", settlement="failed")
-    done = await close_period(store, "main", a.at - 60, a.at + 60, "acme", run="r1")
+    done = await close_period(Journal(store), "main", a.at - 60, a.at + 60, "acme", run="r1")
     assert (done.corrected, done.groups[0].booked_before_nano, done.groups[0].booked_after_nano) == (1, COST, 0)
-    assert (await close_period(store, "main", a.at - 60, a.at + 60, "acme", run="r2")).corrected == 0
+    assert (await close_period(Journal(store), "main", a.at - 60, a.at + 60, "acme", run="r2")).corrected == 0
     assert sum(e["cost_nano_usd"] for e in await audit(store)) == COST == await posted(store)
-    assert sum(e["cost_nano_usd"] for e in await entries_of(store, "main", b.request_id)) == 0
+    assert sum(e["cost_nano_usd"] for e in await Journal(store).entries_of("main", b.request_id)) == 0
 
 
 async def test_only_one_run_corrects_at_a_time(store: Redis, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from gateway.ledger.attempt import new_request_id
 from gateway.ledger.exchange import Exchange, tag
-from gateway.ledger.journal import entries, entries_of
+from gateway.ledger.journal import Journal
 from gateway.ledger.records import METRICS, SEPARATOR, booking, encode, line, usage_numbers
 from gateway.ledger.refusal import usd
 from gateway.ledger.reports import NO_TAG, report
@@ -116,7 +116,7 @@ async def test_the_entries_of_a_range_sum_to_its_report(store: Redis) -> None:
     start = now - now % DAY
     for n in range(450):
         await book(store, start - 1_000 + 5 * n, n)
-    found = [e async for e in entries(store, "main", start, start + DAY)]
+    found = [e async for e in Journal(store).entries("main", start, start + DAY)]
     (row,) = await report(store, "main", start, start + DAY, now=now)
     assert sum(e["cost_nano_usd"] for e in found) == row.cost_nano == sum(range(200, 450))
     assert len(found) == row.numbers[0] == 250
@@ -131,10 +131,10 @@ async def test_a_request_is_found_by_its_id(store: Redis, tmp_path: Path) -> Non
             ledger.begin(each)
             settle(ledger, each)
         await flushed(ledger)
-    assert [e["attempt_id"] for e in await entries_of(store, "main", a.request_id)] == [a.aid, b.aid]
+    assert [e["attempt_id"] for e in await Journal(store).entries_of("main", a.request_id)] == [a.aid, b.aid]
     for key in await store.keys(tag("main") + "d:*"):
         await store.delete(key)
-    assert [e["attempt_id"] for e in await entries_of(store, "main", a.request_id)] == [a.aid, b.aid]
+    assert [e["attempt_id"] for e in await Journal(store).entries_of("main", a.request_id)] == [a.aid, b.aid]
 
 
 async def test_a_correction_is_found_with_what_it_corrects(store: Redis, tmp_path: Path) -> None:
@@ -149,14 +149,14 @@ async def test_a_correction_is_found_with_what_it_corrects(store: Redis, tmp_pat
     )
     truth = booking(a, "P", COST, usage_numbers(Usage(input=10, output=20)), line(a.envelope, text), may_be_held=False)
     await Exchange(store, "o2").run("main", time.time(), [truth], [], [])
-    found = await entries_of(store, "main", a.request_id)
+    found = await Journal(store).entries_of("main", a.request_id)
     assert [(e["kind"], e["cost_nano_usd"]) for e in found] == [("entry", 10_000), ("adjustment", COST - 10_000)]
 
 
 @pytest.mark.parametrize("request_id", ["", "req_", "x" * 36, "req_" + "z" * 32, "req_" + "0" * 32])
 async def test_an_unknown_request_has_no_entries(store: Redis, request_id: str) -> None:
     """Whatever text is asked for."""
-    assert await entries_of(store, "main", request_id) == []
+    assert await Journal(store).entries_of("main", request_id) == []
 
 
 async def test_tenants_do_not_see_each_other(store: Redis, tmp_path: Path) -> None:

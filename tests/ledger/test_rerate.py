@@ -8,6 +8,7 @@ from pathlib import Path
 from books import COST, PRICE, attempt, audit, budget, flushed, open_ledger, posted, settle
 from redis.asyncio import Redis
 
+from gateway.ledger.journal import Journal
 from gateway.ledger.reconcile import BillRow, import_bill
 from gateway.ledger.reports import report
 from gateway.ledger.rerate import Rerated, rerate
@@ -19,7 +20,15 @@ DOUBLE = Price("p2", 0.0, Rates(input=2_000_000, output=10_000_000))
 async def run(store: Redis, price: Price | None = DOUBLE, *, book: bool = True, model: str | None = None) -> Rerated:
     now = time.time()
     return await rerate(
-        store, "main", now - 60, now + 60, lambda name, at: price, model=model, now=now, run=str(now), book=book
+        Journal(store),
+        "main",
+        now - 60,
+        now + 60,
+        lambda name, at: price,
+        model=model,
+        now=now,
+        run=str(now),
+        book=book,
     )
 
 
@@ -34,7 +43,7 @@ async def test_differences_are_booked_once_and_reported_beside_what_was_booked(s
         settle(ledger, guessed, usage_source="estimated", settlement="upstream_cut")
         settle(ledger, billed)
         await flushed(ledger)
-    await import_bill(store, "main", [BillRow(attempt_id=billed.aid, cost_nano=7)], "november", run="b")
+    await import_bill(Journal(store), "main", [BillRow(attempt_id=billed.aid, cost_nano=7)], "november", run="b")
     told = await run(store, book=False)
     assert (told.attempts, told.corrected, told.booked_nano, told.rerated_nano) == (1, 0, COST, 2 * COST)
     assert (await run(store)).corrected == 1
