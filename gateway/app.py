@@ -169,6 +169,7 @@ async def open_gateway(
             chance=ids,
             on_alert=alerts.tell,
             archive_dir=settings.archive,
+            wal_fsync=settings.wal_fsync,
         )
         await ledger.start()
         stack.push_async_callback(ledger.close)

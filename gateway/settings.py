@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("data"), description="Embedded store, write-ahead log and secrets of this installation."
     )
+    wal_fsync: Literal["group", "always"] = Field(
+        default="group",
+        description="When the write-ahead log is flushed to the disk: many records together within 20 ms, or each "
+        "before its request goes on (`always`), which survives a power failure whole and costs every request the disk's time.",
+    )
     archive_dir: Path | None = Field(
         default=None,
         description="Where closed hours of the journal are archived and read from; all gateways of a store must share "

@@ -23,6 +23,7 @@ import msgspec
 from gateway.errors import GatewayUnavailable, Kind
 from gateway.ledger.lines import BEGINNING, Id, Line, archived, id_of, id_text, parse_archived
 from gateway.ledger.records import METRICS, Ending, Envelope
+from gateway.ledger.wal import flush_folder
 
 Record = tuple[Id, bytes]
 """A record of the journal as the store has it: its id, and its lines with line feeds between them."""
@@ -104,7 +105,7 @@ class Archive:
             with suppress(FileExistsError):
                 os.link(aside, path)
             aside.unlink()
-            _flush_folder(self.folder)
+            flush_folder(self.folder)
         return path.read_text().strip()
 
     def write_aside(self, tenant: str, after: Id, records: Sequence[Record]) -> Path:
@@ -141,7 +142,7 @@ class Archive:
         path = day / hour / ("-".join(first + last) + _SUFFIX)
         os.replace(aside, path)
         for folder in (day / hour, day, self._of(tenant), self.folder):
-            _flush_folder(folder)
+            flush_folder(folder)
         return path
 
     def drop(self, aside: Path) -> None:
@@ -280,11 +281,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

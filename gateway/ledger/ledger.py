@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gateway.errors import GatewayUnavailable
 from gateway.ledger.archive import Archive
 from gateway.ledger.archiver import Archiver
 from gateway.ledger.attempt import Attempt
@@ -29,7 +30,7 @@ from gateway.ledger.records import (
 from gateway.ledger.refusal import headroom, refusal, unavailable
 from gateway.ledger.underway import Underway
 from gateway.ledger.upkeep import Upkeep
-from gateway.ledger.wal import Record, Wal
+from gateway.ledger.wal import Fsync, Record, Wal
 from gateway.log import get_logger
 from gateway.storage.client import Store
 from gateway.types import Settlement, Usage, UsageSource
@@ -61,13 +62,15 @@ class Ledger:
         local_share: float = 0.05,
         sweep_every_s: float = 5.0,
         archive_dir: Path | None = None,
+        wal_fsync: Fsync = "group",
     ) -> None:
         """Opens the write-ahead log of this process under `data_dir`.
 
         `reserve_deadline_s` is for both tries of a reservation; it is above what a busy event loop takes to notice an
         answer, since a busy gateway must not look like a dead store. `local_share` is the part of a budget with
         `on_store_down: local` that this process may lend in one outage. `archive_dir` is where the journal is
-        archived; None for nowhere.
+        archived; None for nowhere. With `wal_fsync="always"` the log is on the disk before an attempt is sent, and its
+        ending before the caller has the last byte: each waits for the disk, and so does everyone else meanwhile.
 
         Raises:
             OSError: the log's first segment cannot be made.
@@ -78,7 +81,7 @@ class Ledger:
         self._monotonic = monotonic
         self._local_share = local_share
         self._store = store
-        self._wal = Wal(root / self.owner, monotonic=monotonic, segment_bytes=segment_bytes)
+        self._wal = Wal(root / self.owner, monotonic=monotonic, segment_bytes=segment_bytes, fsync=wal_fsync)
         self._exchange = Exchange(store, self.owner)
         self._outbox = Outbox(
             self._exchange,
@@ -133,6 +136,7 @@ class Ledger:
             GatewayUnavailable: LEDGER_DOWN, the write-ahead log cannot take it.
         """
         attempt.sequence, attempt.segment = self._wal.begin(Record.BEGUN, attempt.seal(), attempt.price)
+        self._commit(attempt)
         attempt.state = "sent"
         self._underway.young.append(attempt)
 
@@ -309,9 +313,18 @@ class Ledger:
 
     def _send(self, attempt: Attempt) -> None:
         self._wal.sent(attempt.sequence, attempt.hold_nano)
+        self._commit(attempt)
         attempt.state = "sent"
         attempt.in_store = True
         self._underway.registered[attempt.aid] = attempt
+
+    def _commit(self, attempt: Attempt) -> None:
+        """Has the log keep what it was told of the attempt; where it cannot, the attempt is over."""
+        try:
+            self._wal.commit()
+        except GatewayUnavailable:
+            self._abandon(attempt)
+            raise
 
     def _abandon(self, attempt: Attempt) -> None:
         """Ends what was never sent but may be held."""

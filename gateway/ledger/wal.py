@@ -1,7 +1,8 @@
 """The write-ahead log of one process: what was begun and how it ended, kept through the death of the process.
 
 Records are copied into a memory-mapped, preallocated segment: no system call, and the pages belong to the kernel, so
-they survive SIGKILL. A thread flushes them to the disk some milliseconds later, for the death of the machine.
+they survive SIGKILL. A thread flushes them to the disk some milliseconds later, for the death of the machine; or they
+are flushed at once, where that is asked for.
 
 A record is length, CRC-32, kind, sequence, payload. The CRC is seeded with kind and sequence, so that a torn or
 misplaced record is known; reading stops there. All records of one attempt carry its sequence.
@@ -20,10 +21,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
+from typing import Literal
 
 from gateway.errors import GatewayUnavailable, Kind
 from gateway.ledger.records import encode_price
 from gateway.types import Price
+
+Fsync = Literal["group", "always"]
+"""When records are flushed: some milliseconds later, many together, or before an attempt goes on."""
 
 _HEADER = struct.Struct("<IIBI")
 _SEQUENCES = 1 << 29
@@ -80,6 +85,7 @@ class Wal:
         segment_bytes: int = 16 * 1024 * 1024,
         sync_every_s: float = 0.02,
         keep_s: float = 900.0,
+        fsync: Fsync = "group",
     ) -> None:
         """Creates and locks `directory` and its first segment.
 
@@ -91,6 +97,7 @@ class Wal:
         self._size = segment_bytes
         self._sync_every_s = sync_every_s
         self._keep_s = keep_s
+        self._at_once = fsync == "always"
         self._lock = _make_locked(directory)
         self._number = 0
         self._segments: list[_Segment] = []
@@ -138,10 +145,23 @@ class Wal:
         """Says that the attempt is about to be sent; uses the room reserved for it."""
         self._append(Record.SENT, sequence, b"%d" % hold_nano)
 
+    def commit(self) -> None:
+        """To be called before an attempt is sent: all records so far are on the disk then, where `fsync` is `always`.
+
+        Raises:
+            GatewayUnavailable: LEDGER_DOWN, they are not.
+        """
+        if self._at_once:
+            self._flush(self._current.fd)
+            if self.broken:
+                raise _unavailable(self.broken)
+
     def end(self, sequence: int, ending: bytes) -> None:
         """Writes an ending into the room reserved for it."""
         self._reserved -= ENDING_ROOM
         self._append(Record.ENDING, sequence, ending)
+        if self._at_once:
+            self._flush(self._current.fd)
 
     def drop(self, sequence: int, segment: int) -> None:
         """Forgets an attempt that was never sent and holds nothing."""
@@ -218,6 +238,8 @@ class Wal:
 
     def _next_segment(self) -> _Segment:
         segment = _Segment(self.directory / f"{self._number + 1:08d}.log", self._size)
+        if self._at_once:
+            flush_folder(self.directory)
         segment.touched_at = self._monotonic()
         self._number += 1
         self._segments.append(segment)
@@ -268,6 +290,15 @@ def lock_directory(directory: Path) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def flush_folder(folder: Path) -> None:
+    """Has the disk keep the names of what is in a folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove_log(directory: Path) -> None:

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from books import PRICE, attempt, until
+from books import PRICE, attempt, audit, budget, flushed, open_ledger, settle, until
 from clocks import SetClock
+from redis.asyncio import Redis
 
 from gateway.errors import GatewayUnavailable, Kind
 from gateway.ledger.history import read_log
+from gateway.ledger.limits import Limits
 from gateway.ledger.records import NO_USAGE, encode
 from gateway.ledger.wal import Record, Wal, lock_directory, read_segment
+from gateway.settings import Settings
 
 ENDING = encode(("P", 7, NO_USAGE, "provider", "complete", 1, None, None, 200, False))
 
@@ -187,3 +190,98 @@ async def test_what_is_written_is_flushed_to_the_disk_soon(wal: Wal) -> None:
     await until(lambda: not wal._dirty)
     assert wal.broken is None
     await wal.close()
+
+
+# ------------------------------------------------------------------------------------------------- flushed at once
+
+
+class Disk:
+    """Stands in for `fdatasync` and keeps what a log would hold after a power failure."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.flushes = 0
+        self.fails = False
+        self._real = os.fdatasync
+        patch.setattr(os, "fdatasync", self._flush)
+
+    def _flush(self, fd: int) -> None:
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        self._real(fd)
+        self.kept = Path(f"/proc/self/fd/{fd}").read_bytes()
+        self.flushes += 1
+
+    def kinds(self) -> list[Record]:
+        return [kind for kind, _, _ in read_segment(self.kept) if kind is not Record.PRICE]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+async def test_always_means_before_it_is_sent(store: Redis, tmp_path: Path, disk: Disk) -> None:
+    """What a request is about to do is on the disk when it may do it, and its ending before the caller has it all."""
+    async with open_ledger(store, tmp_path, wal_fsync="always") as ledger:
+        ledger.begin(a := attempt())
+        assert disk.kinds() == [Record.BEGUN]
+        settle(ledger, a)
+        assert disk.kinds() == [Record.BEGUN, Record.ENDING]
+        await ledger.reserve(b := attempt(), budget(10**9))
+        assert Record.INTENT in disk.kinds()
+        assert disk.kinds()[-1] == Record.SENT
+        ledger.void(b)
+        assert disk.kinds()[-1] == Record.ENDING
+        await flushed(ledger)
+        await audit(store)
+
+
+async def test_in_groups_nobody_waits_for_the_disk(store: Redis, tmp_path: Path, disk: Disk) -> None:
+    """A thread flushes many records together, some milliseconds later."""
+    async with open_ledger(store, tmp_path) as ledger:
+        for _ in range(20):
+            ledger.begin(a := attempt())
+            settle(ledger, a)
+        assert disk.flushes == 0
+        await until(lambda: disk.flushes > 0)
+        assert disk.kinds().count(Record.ENDING) == 20
+        assert disk.flushes < 5
+        await flushed(ledger)
+
+
+async def test_what_the_disk_does_not_take_is_not_sent(store: Redis, tmp_path: Path, disk: Disk) -> None:
+    """It is refused, holds nothing and is no entry; those under way end."""
+    limits = budget(10**9)
+    async with open_ledger(store, tmp_path, wal_fsync="always") as ledger:
+        await ledger.reserve(running := attempt(), limits)
+        disk.fails = True
+        settle(ledger, running)
+        disk.fails = False
+        with pytest.raises(GatewayUnavailable, match="cannot be flushed"):
+            ledger.begin(attempt())
+        assert not ledger.lag["log_up"]
+        await flushed(ledger)
+        assert len(await audit(store)) == 1
+
+
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_disk_that_fails_at_the_last_moment(store: Redis, tmp_path: Path, disk: Disk, limited: bool) -> None:
+    """Between the hold and the sending: the hold is freed again."""
+    limits = budget(10**9)
+    async with open_ledger(store, tmp_path, wal_fsync="always") as ledger:
+        a = attempt()
+        disk.fails = True
+        with pytest.raises(GatewayUnavailable, match="cannot be flushed"):
+            await ledger.reserve(a, limits if limited else Limits("main"))
+        disk.fails = False
+        assert a.state == "ended"
+        await flushed(ledger)
+        assert await audit(store) == []
+        assert await ledger.spent("main", limits.budgets[0]) == (0, 0)
+
+
+def test_it_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`TIERGATE_WAL_FSYNC`, by which create_app() opens the ledger."""
+    assert Settings().wal_fsync == "group"
+    monkeypatch.setenv("TIERGATE_WAL_FSYNC", "always")
+    assert Settings().wal_fsync == "always"
