@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     wal_fsync: Literal["group", "always"] = Field(
         default="group",
         description="When the write-ahead log is flushed to the disk: many records together within 20 ms, or each "
-        "before its request goes on (`always`), which survives a power failure whole and costs every request the disk's time.",
+        "before its request goes on (`always`), which survives a power failure whole and costs each request the disk's "
+        "time.",
     )
     archive_dir: Path | None = Field(
         default=None,
