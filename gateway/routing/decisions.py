@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections import defaultdict
 from collections.abc import AsyncIterator
+from itertools import chain, groupby
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -24,6 +24,16 @@ _BATCH = 128
 """Records of one write: neither this process nor the store stands still for longer than some 0.2 ms over one."""
 _CIRCUMSTANCES = "{decisions}:circumstances"
 _DOCUMENTS = "{decisions}:documents"
+_WRITE = """
+local fields = {}
+for part in string.gmatch(ARGV[1], '[^\\n]+') do fields[#fields + 1] = part end
+redis.call('HSET', KEYS[1], unpack(fields))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
+"""A batch is one argument, in lines: the client spends more on an argument than the store on splitting it."""
+
+_Kept = tuple[bytes, bytes]
+"""Request id and record, which is JSON and so has no line break in it."""
 
 log = get_logger("decisions")
 
@@ -34,7 +44,7 @@ class Decisions:
     def __init__(self, store: Store, kept_hours: int) -> None:
         self._store: Any = store
         self._kept_hours = kept_hours
-        self._waiting: list[tuple[str, bytes]] = []
+        self._waiting: list[_Kept] = []
         self._circumstances: dict[str, bytes] = {}
         """Those of this process, to be written with the next records."""
         self._documents: dict[str, bytes] = {}
@@ -55,7 +65,7 @@ class Decisions:
     def record(self, request_id: str, record: bytes) -> None:
         """Keeps a record as `decision.encode()` made it."""
         if len(self._waiting) < _MOST_WAITING:
-            self._waiting.append((request_id, record))
+            self._waiting.append((request_id.encode(), record))
 
     async def start(self) -> None:
         await self._writer.start()
@@ -69,18 +79,17 @@ class Decisions:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        by_hour: dict[int, dict[str, bytes]] = defaultdict(dict)
-        for request_id, record in waiting:
-            by_hour[_hour(request_id)][request_id] = record
         kept_s = (self._kept_hours + 1) * 3600
         try:
-            await self._write(_CIRCUMSTANCES, self._circumstances, kept_s)
-            await self._write(_DOCUMENTS, self._documents, kept_s)
+            for name, fields in ((_CIRCUMSTANCES, self._circumstances), (_DOCUMENTS, self._documents)):
+                if fields:
+                    await self._store.hset(name, mapping=fields)
+                await self._store.expire(name, kept_s)
             self._circumstances, self._documents = {}, {}
-            await self._store.expire(_CIRCUMSTANCES, kept_s)
-            await self._store.expire(_DOCUMENTS, kept_s)
-            for hour, records in by_hour.items():
-                await self._write(_name(hour), records, kept_s)
+            for hour, records in _by_hour(waiting):
+                for start in range(0, len(records), _BATCH):
+                    lines = b"\n".join(chain.from_iterable(records[start : start + _BATCH]))
+                    await self._store.execute_command("EVAL", _WRITE, 1, _name(hour), lines, kept_s)
         except (RedisError, OSError) as error:
             log.warning("decisions_lost", count=len(waiting), error=type(error).__name__)
 
@@ -146,12 +155,17 @@ class Decisions:
                         if decode(record).tenant == tenant:
                             yield request_id, record
 
-    async def _write(self, name: str, fields: dict[str, bytes], kept_s: int) -> None:
-        items = [part for item in fields.items() for part in item]
-        for start in range(0, len(items), 2 * _BATCH):
-            await self._store.hset(name, items=items[start : start + 2 * _BATCH])
-        if items:
-            await self._store.expire(name, kept_s)
+
+def _by_hour(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:
+    """The records by the hour of their requests; as a rule all are of one, which shows without looking at each."""
+    first, last = _hour_of(min(records)), _hour_of(max(records))
+    if first == last:
+        return [(first, records)]
+    return [(hour, [*group]) for hour, group in groupby(sorted(records), key=_hour_of)]
+
+
+def _hour_of(kept: _Kept) -> int:
+    return _hour(kept[0].decode())
 
 
 def _name(hour: int) -> str:

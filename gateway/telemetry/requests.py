@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TextIO
 
@@ -103,27 +103,21 @@ class RequestLog:
 
     def _count(self, records: list[RequestRecord]) -> None:
         metrics = self._metrics
-        requests: Counter[tuple[str, int, bool]] = Counter()
-        attempts: Counter[tuple[str, str]] = Counter()
-        tokens: Counter[tuple[str, str]] = Counter()
-        cost: Counter[tuple[str, str]] = Counter()
+        served: defaultdict[tuple[str, int, bool], list[RequestRecord]] = defaultdict(list)
+        tried: defaultdict[tuple[str, str, str, str, str], list[AttemptRecord]] = defaultdict(list)
         for record in records:
             tier = record.tier or ""
-            requests[tier, record.status, record.stream] += 1
-            metrics.seconds.observe(tier, record.latency_ms / 1000)
-            if record.ttft_ms is not None:
-                metrics.first_byte_seconds.observe(tier, record.ttft_ms / 1000)
+            served[tier, record.status, record.stream].append(record)
             for attempt in record.attempts:
-                attempts[attempt.deployment, attempt.settlement] += 1
-                tokens[attempt.model, "input"] += attempt.prompt_tokens
-                tokens[attempt.model, "output"] += attempt.completion_tokens
-                cost[tier, attempt.provider] += attempt.cost_nano_usd
-        for (tier, status, stream), count in requests.items():
-            metrics.requests.labels(tier, str(status), "true" if stream else "false").inc(count)
-        for counter, sums in (
-            (metrics.attempts, attempts),
-            (metrics.tokens, tokens),
-            (metrics.cost, cost),
-        ):
-            for labels, amount in sums.items():
-                counter.labels(*labels).inc(amount)
+                key = (tier, attempt.deployment, attempt.model, attempt.provider, attempt.settlement)
+                tried[key].append(attempt)
+        for (tier, status, stream), alike in served.items():
+            metrics.requests.labels(tier, str(status), "true" if stream else "false").inc(len(alike))
+            metrics.seconds.observe(tier, [record.latency_ms / 1000 for record in alike])
+            first_byte = [record.ttft_ms / 1000 for record in alike if record.ttft_ms is not None]
+            metrics.first_byte_seconds.observe(tier, first_byte)
+        for (tier, deployment, model, provider, settlement), attempts in tried.items():
+            metrics.attempts.labels(deployment, settlement).inc(len(attempts))
+            metrics.tokens.labels(model, "input").inc(sum([a.prompt_tokens for a in attempts]))
+            metrics.tokens.labels(model, "output").inc(sum([a.completion_tokens for a in attempts]))
+            metrics.cost.labels(tier, provider).inc(sum([a.cost_nano_usd for a in attempts]))
