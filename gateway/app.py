@@ -42,6 +42,7 @@ from gateway.catalog.source import CatalogSource, default_catalog_path
 from gateway.errors import TiergateError
 from gateway.gateway import Gateway
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.rates import Rates
 from gateway.log import get_logger
 from gateway.routing.arms import Arms
 from gateway.routing.canaries import Canaries
@@ -173,6 +174,9 @@ async def open_gateway(
         )
         await ledger.start()
         stack.push_async_callback(ledger.close)
+        rates = Rates(store, monotonic=monotonic)
+        await rates.start()
+        stack.push_async_callback(rates.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
         stack.push_async_callback(upstream.aclose)
         await alerts.start(upstream.post)
@@ -218,6 +222,7 @@ async def open_gateway(
             rules=rules,
             idempotency=Idempotency(store),
             ledger=ledger,
+            rates=rates,
             upstream=upstream,
             breakers=Breakers(monotonic, clock, chance.random, [_log_transition(metrics)]),
             statistics=statistics,

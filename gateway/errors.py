@@ -155,6 +155,17 @@ class RoutingError(GatewayError):
     """No candidate can, or none can now."""
 
 
+class NoRoom(RoutingError):
+    """A deployment is at a limit that the catalog sets for it, so nothing was sent to it.
+
+    `rest_s` is how long nothing at all will fit, 0 where that is not known or a smaller request may fit now.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, rest_s: float, **rest: Any) -> None:
+        super().__init__(kind, message, **rest)
+        self.rest_s = rest_s
+
+
 class GatewayUnavailable(GatewayError):
     """We cannot serve this now: ledger down, shedding, draining."""
 

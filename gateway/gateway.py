@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.catalog.snapshot import Snapshot
     from gateway.catalog.source import CatalogSource
     from gateway.ledger.ledger import Ledger
+    from gateway.ledger.rates import Rates
     from gateway.routing.arms import Arms
     from gateway.routing.canaries import Canaries
     from gateway.routing.decisions import Decisions
@@ -76,6 +77,7 @@ class Gateway:
     rules: Rules
     idempotency: Idempotency
     ledger: Ledger
+    rates: Rates
     upstream: Upstream
     breakers: Breakers
     statistics: Statistics

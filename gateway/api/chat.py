@@ -235,6 +235,8 @@ def _lines(exchange: Exchange, call: Call) -> bytes:
     lines = exchange.lines() + provider_lines(call.response.head, limits=call.headroom is None)
     if call.headroom is not None:
         lines += limit_lines(call.headroom)
+    elif call.share is not None:
+        lines += b"x-gateway-limits-mode: %b\r\n" % (b"exact" if call.share.counted else b"allow")
     return (
         lines
         if exchange.planned is None or not exchange.planned.options.explain

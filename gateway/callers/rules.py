@@ -20,7 +20,6 @@ from gateway.callers.records import STORE_AWAY, store_away
 from gateway.ledger.limits import Budget, Cap, Limits, OnStoreDown, Per
 from gateway.log import get_logger
 from gateway.storage.client import Store
-from gateway.types import Deployment
 
 REFRESH_S = 3.0
 """A change holds everywhere within five seconds."""
@@ -94,15 +93,14 @@ class RuleSet:
             self._of_caller[caller] = _joined(caller, caller.limits, self._rules_of(names))
         return self._of_caller[caller]
 
-    def of_attempt(
+    def of_request(
         self,
         caller: Caller,
         tier: str | None,
         session: str | None,
         tags: tuple[tuple[str, str], ...],
-        deployment: Deployment,
     ) -> Limits | None:
-        """What limits this attempt: the caller's, its tier's, session's and own tags' rules, the deployment's rates."""
+        """What limits a request that this tier serves: the caller's rules, and those of tier, session and own tags."""
         limits = self.of_caller(caller)
         if self._by_request:
             names = [("tier", tier or ""), *(("tag", f"{n}={v}") for n, v in tags if (n, v) not in caller.tags)]
@@ -111,9 +109,6 @@ class RuleSet:
                 limits = _joined(
                     caller, limits, self._by_subject.get(("session", ""), ()), f"{caller.key_id}/{session}"
                 )
-        if deployment.rpm or deployment.tpm:
-            rates = Rule(id=deployment.name, of="tenant", rpm=deployment.rpm, tpm=deployment.tpm)
-            limits = _with_caps(caller, limits, rates, f"d:{deployment.name}")
         return limits
 
     def _rules_of(self, names: Iterable[tuple[str, str]]) -> list[Rule]:

@@ -60,11 +60,11 @@ class DeploymentEntry(Entry):
     param_ranges: ParamRanges = Field(default_factory=dict)
     """Lowest and highest value that it takes of a numeric field."""
     rpm: Count | None = None
-    """Requests a minute. Default: the provider's."""
+    """Requests a minute, by everyone together. Default: the provider's."""
     tpm: Count | None = None
-    """Tokens a minute. Default: the provider's."""
+    """Tokens a minute, by everyone together. Default: the provider's."""
     concurrency: Count | None = None
-    """Requests at once. Default: no limit of its own."""
+    """Requests at once, at all replicas together. Default: no limit of its own."""
 
 
 class ModelEntry(Entry):

@@ -96,6 +96,11 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         if not self.input_bound_tokens:
             self.input_bound_tokens = self.input_tokens
 
+    @property
+    def expected_tokens(self) -> int:
+        """What it counts for against limits of tokens per minute until its usage is known."""
+        return self.input_tokens + (self.output_tokens or 0) * self.choices
+
     def seal(self) -> bytes:
         """Pins everything known before sending as JSON; the first half of the journal entry, encoded once."""
         self.envelope = _encode(

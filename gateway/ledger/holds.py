@@ -36,7 +36,7 @@ def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int, int | None]:
 
 def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:
     """One item for reserve.lua, in the order its head describes."""
-    attempt.charged_tokens = attempt.input_tokens + (attempt.output_tokens or 0) * attempt.choices
+    attempt.charged_tokens = attempt.expected_tokens
     return (
         attempt.aid,
         aid_hour(attempt.aid),

@@ -45,7 +45,7 @@ class Cap:
     """A limit per minute (requests, tokens) or at once (concurrency), counted for everyone who names the same scope."""
 
     scope: str
-    """Opaque, unique in the tenant, e.g. `k:<key id>`; `d:<deployment>` is not the caller's but the deployment's."""
+    """Opaque, unique in the tenant, e.g. `k:<key id>`."""
     limit: int
 
     def __post_init__(self) -> None:

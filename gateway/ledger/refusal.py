@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.errors import CallerError, GatewayError, GatewayUnavailable, Kind, UpstreamError
+from gateway.errors import CallerError, GatewayError, GatewayUnavailable, Kind
 from gateway.ledger.limits import Headroom, Limits, Window, resets_at
 from gateway.types import NANO_PER_USD
 
@@ -88,15 +88,9 @@ def _spent(
     )
 
 
-def _limited(limits: Limits, kind: str, index: int, retry_ms: int) -> GatewayError:
+def _limited(limits: Limits, kind: str, index: int, retry_ms: int) -> CallerError:
     caps = {"rpm": limits.rpm, "tpm": limits.tpm, "concurrency": limits.concurrency}[kind]
     retry_s = retry_ms / 1000
-    if caps[index].scope.startswith("d:"):
-        return UpstreamError(
-            Kind.RATE_LIMITED,
-            f"{caps[index].scope[2:]} is at its limit of {caps[index].limit} {_CAP_WORDS[kind]}.",
-            retry_after_s=retry_s,
-        )
     return CallerError(
         Kind.RATE_LIMIT,
         f"Rate limit reached: {caps[index].limit} {_CAP_WORDS[kind]}. Please try again in {retry_s:.3f}s.",

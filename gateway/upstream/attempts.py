@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
-from gateway.errors import CallerError, GatewayError, Kind, RoutingError, UpstreamError
+from gateway.errors import CallerError, GatewayError, Kind, NoRoom, RoutingError, UpstreamError
 from gateway.ledger.attempt import MAX_RETRY
 from gateway.routing.retry import RetryBudget, delay_s
 from gateway.types import Candidate, Plan
@@ -20,12 +20,14 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
     Raises:
         CallerError: no candidate's API has a way to say what is asked, or a limit of the caller forbids the attempt.
         UpstreamError: a provider refused the request itself, which another would refuse too.
-        GatewayError: every attempt failed (502, or 429 or 504 where all failed alike), or the deadline has passed.
+        GatewayError: every attempt failed (502, or 429 or 504 where all failed alike), every candidate is at a limit of
+            its own (429), or the deadline has passed.
     """
     gateway = exchange.gateway
     budget = gateway.retries.of(planned.target.tier.name)
     budget.deposit()
     refused: CallerError | None = None
+    full: dict[str, NoRoom] = {}
     for candidate, again in _in_turns(exchange, planned, budget):
         if again:
             await asyncio.sleep(delay_s(len(exchange.failures), gateway.chance.random()))
@@ -38,6 +40,9 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
         call = Call(exchange, planned, candidate, permit)
         try:
             await call.open()
+        except NoRoom as error:
+            call.fail(error)
+            full[deployment.name] = error
         except UpstreamError as error:
             call.fail(error)
             exchange.failures.append((candidate, error))
@@ -56,6 +61,8 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
             return call
     if refused is not None and not exchange.failures:
         raise refused
+    if full and not exchange.failures:
+        raise _no_room(full)
     raise attempts_failed(exchange)
 
 
@@ -99,6 +106,18 @@ def _larger_context_may_help(error: UpstreamError, failed: Candidate, plan: Plan
     limit = failed.deployment.model.input_tokens or 0
     return error.kind is Kind.CONTEXT_TOO_LONG and any(
         (candidate.deployment.model.input_tokens or 0) > limit for candidate in plan.candidates
+    )
+
+
+def _no_room(full: dict[str, NoRoom]) -> GatewayError:
+    """What the caller is told where every candidate that might have answered is at a limit of its own."""
+    waits = [error.retry_after_s for error in full.values() if error.retry_after_s is not None]
+    return RoutingError(
+        Kind.RATE_LIMITED,
+        " ".join(error.message for error in full.values()),
+        code="rate_limit_exceeded",
+        retry_after_s=min(waits),
+        details={"deployments": list(full)},
     )
 
 

@@ -17,10 +17,11 @@ from adapters.events import output_bytes_of, with_usage
 from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
 from gateway.chat import Chat
-from gateway.errors import GatewayError, Kind, RoutingError, UpstreamError
+from gateway.errors import GatewayError, Kind, NoRoom, RoutingError, UpstreamError
 from gateway.ledger.attempt import LEAST_OUTPUT_TOKENS, Attempt
 from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage
 from gateway.ledger.limits import Headroom, Limits
+from gateway.ledger.rates import Share
 from gateway.ledger.refusal import usd
 from gateway.routing.health import Permit
 from gateway.telemetry.requests import AttemptRecord
@@ -30,6 +31,8 @@ from gateway.upstream.client import UpstreamResponse
 _ERROR_BODY_BYTES = 256 * 1024
 _REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
 _CAPS = ("max_completion_tokens", "max_tokens")
+_LEAST_REST_S = 1.0
+"""A deployment at its limit that has room again sooner is not kept out of plans: asking it tells."""
 _LEAST_FOR_ITS_COST = 16
 """Fewest tokens that a request's own `max_cost_usd` must leave for the answer where the tier says nothing else."""
 
@@ -51,6 +54,7 @@ class Call:
         "permit",
         "planned",
         "response",
+        "share",
         "started",
         "stream",
         "ttft_ms",
@@ -70,6 +74,8 @@ class Call:
         self.completion: Completion | None = None
         self.stream: ChatStream | None = None
         self.headroom: Headroom | None = None
+        self.share: Share | None = None
+        """What it takes of its deployment's rates, where those are limited."""
         self.first = b""
         """What a stream's first event gave for the caller."""
         self.ttft_ms: int | None = None
@@ -112,6 +118,7 @@ class Call:
 
         Raises:
             UpstreamError: this candidate did not answer well.
+            NoRoom: this candidate is at a limit of its own.
             GatewayError: the request cannot be sent to it at all, or a limit of the caller forbids it.
         """
         planned, deployment = self.planned, self.candidate.deployment
@@ -122,6 +129,8 @@ class Call:
             self.attempt.output_tokens = planned.routing.parameters.output_cap(*asks)
         if planned.options.max_cost_nano is not None:
             chat = self._within(chat, planned.options.max_cost_nano)
+        if deployment.rpm or deployment.tpm or deployment.concurrency:
+            self.share = await gateway.rates.take(deployment, self.attempt.aid, self.attempt.expected_tokens)
         if limits is not None:
             self.headroom = await gateway.ledger.reserve(self.attempt, limits)
             if self.headroom.output_cap_tokens is not None:
@@ -164,7 +173,7 @@ class Call:
         planned, rules = self.planned, self.exchange.gateway.rules
         caller, options = planned.caller, planned.options
         known = rules.known(caller.tenant) or await rules.of(caller.tenant)
-        return known.of_attempt(caller, planned.plan.tier, options.session, options.tags, self.candidate.deployment)
+        return known.of_request(caller, planned.plan.tier, options.session, options.tags)
 
     def _within(self, chat: Chat, max_cost_nano: int) -> Chat:
         """The request with its answer capped to what is left of the caller's `max_cost_usd` at the worst.
@@ -254,6 +263,12 @@ class Call:
         """It ended badly, or its caller left: books what is known and judges the deployment."""
         if self._concluded:
             return
+        if isinstance(error, NoRoom):  # it was none: nothing is to be told of it
+            self._concluded = True
+            self.permit.settle("neutral")
+            if error.rest_s >= _LEAST_REST_S:
+                self.exchange.gateway.breakers.rest(self.candidate.deployment.name, error.rest_s)
+            return
         if self.response is not None:
             self.response.abort()
         kind = error.kind if isinstance(error, GatewayError) else None
@@ -295,6 +310,8 @@ class Call:
 
     def _void(self, error: BaseException) -> None:
         self._concluded = True
+        if self.share is not None:
+            self.share.end(sent=self._dispatched, tokens=0)
         self.exchange.gateway.ledger.void(
             self.attempt, status=getattr(error, "upstream_status", None), latency_ms=self._latency_ms()
         )
@@ -312,6 +329,8 @@ class Call:
         self._concluded = True
         if usage is None:
             usage = self._estimate(self.stream.output_bytes if self.stream else 0)
+        if self.share is not None:
+            self.share.end(sent=True, tokens=usage.prompt_tokens + usage.completion_tokens)
         source: UsageSource = "drained" if self.exchange.caller_left else "provider"
         if self._estimated:
             source = "estimated"

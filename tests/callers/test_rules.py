@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from books import until
-from made_catalogs import deployment
 from redis.asyncio import Redis
 
 from gateway.callers.caller import Caller
@@ -14,8 +13,6 @@ from gateway.callers.roles import Role
 from gateway.callers.rules import Rule, RuleRecords, Rules, RuleSet
 from gateway.errors import GatewayUnavailable
 from gateway.ledger.limits import Budget, Cap, Limits
-
-PLAIN = deployment("acme/m1")
 
 
 def caller(**fields: Any) -> Caller:
@@ -25,7 +22,7 @@ def caller(**fields: Any) -> Caller:
 def of(
     rules: RuleSet, who: Caller, tier: str | None = "fast", session: str | None = None, **rest: Any
 ) -> Limits | None:
-    return rules.of_attempt(who, tier, session, rest.get("tags", ()), rest.get("at", PLAIN))
+    return rules.of_request(who, tier, session, rest.get("tags", ()))
 
 
 def ids(limits: Limits | None) -> list[str]:
@@ -87,17 +84,17 @@ def test_each_session_has_a_budget_of_its_own() -> None:
     assert limits is not None and limits.rpm[0].limit == 3 and "secret" not in limits.rpm[0].scope
 
 
-def test_rates_of_subject_and_deployment_add_up() -> None:
-    """Each counted apart; a deployment's by its name."""
+def test_rates_of_key_and_subject_add_up() -> None:
+    """Each is counted apart."""
     rules = RuleSet([Rule(id="t", of="team", name="search", rpm=10, tpm=1_000, concurrency=2)])
-    limits = of(rules, caller(team="search"), at=deployment("acme/m2", rpm=7))
+    own = Limits("main", rpm=(Cap("k:k1", 5),))
+    limits = of(rules, caller(team="search", limits=own))
     assert limits is not None
     assert (limits.rpm, limits.tpm, limits.concurrency) == (
-        (Cap("r:t", 10), Cap("d:acme/m2", 7)),
+        (Cap("k:k1", 5), Cap("r:t", 10)),
         (Cap("r:t", 1_000),),
         (Cap("r:t", 2),),
     )
-    assert of(RuleSet([]), caller(), at=deployment("acme/m2", tpm=7)) == Limits("main", tpm=(Cap("d:acme/m2", 7),))
 
 
 async def test_rules_are_read_once_and_then_in_the_background(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
