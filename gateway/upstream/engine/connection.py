@@ -72,7 +72,9 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether it is open and silent: what the socket holds unread would pass for the next request's answer."""
-        return self.usable and not (self._poll is not None and self._poll.poll(0))
+        if self._transport is None or self._transport.is_closing():
+            return False
+        return self._poll is None or not self._poll.poll(0)
 
     def begin(self, timeouts: Timeouts, ends: float, *, head_only: bool) -> Response:
         """Starts an exchange; its request is to be written next. At `ends` on the clock it must be over."""
@@ -285,8 +287,8 @@ class Connection(asyncio.Protocol):
         Raises:
             EngineError: the heads are too large, or the parser and we see their end in different places.
         """
+        partial = self._partial_head
         while data:
-            partial = self._partial_head
             seen = len(partial)
             if partial:
                 partial += data
@@ -336,9 +338,10 @@ class Connection(asyncio.Protocol):
         parts = self._parts
         rest = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
-        if not self.reused and self._transport is not None:
-            _remember_session(self._transport)
-        if reusable and self.usable and self._request_written():
+        transport = self._transport
+        if not self.reused and transport is not None:
+            _remember_session(transport)
+        if reusable and transport is not None and not transport.is_closing() and self._request_written():
             self.response = None
             self._watch.stop(self)
             if self._paused:

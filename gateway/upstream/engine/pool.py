@@ -51,10 +51,10 @@ class Pool:
 
     def take(self) -> Connection | None:
         """The connection used last, if one is idle."""
-        oldest = self.watch.clock() - self.limits.keepalive_s
+        now = self.watch.clock()
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.idle_since > oldest and connection.reusable:
+            if now - connection.idle_since < self.limits.keepalive_s and connection.reusable:
                 return connection
             connection.drop()
         return None

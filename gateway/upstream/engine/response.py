@@ -22,38 +22,25 @@ class Response(AsyncIterator[bytes]):
     Its reader ends it in one of three ways: reads the body to its end, calls `finish()`, or calls `abort()`.
     """
 
-    __slots__ = (
-        "_body_cap",
-        "_connection",
-        "_decoder",
-        "_error",
-        "_headers",
-        "_rest",
-        "_waiter",
-        "complete",
-        "head",
-        "status",
-        "translate",
-        "whole",
-    )
+    # Defaults of the class, since most responses never set them: one is made for every exchange.
+    status = 0
+    head = b""
+    """Status line and headers as they came, each ending in CRLF."""
+    complete = False
+    """Whether the message end has arrived."""
+    whole = False
+    """Whether its reader waits for the end rather than for the next bytes."""
+    translate: Callable[[EngineError], Exception] | None = None
+    """Turns the engine's errors into those of its reader's layer."""
+    _waiter: asyncio.Future[None] | None = None
+    _error: BaseException | None = None
+    _rest = b""
+    _headers: Headers | None = None
+    _decoder: Decoder | None = None
 
     def __init__(self, connection: Connection, body_cap: int) -> None:
-        self.status = 0
-        self.complete = False
-        """Whether the message end has arrived."""
-        self.whole = False
-        """Whether its reader waits for the end rather than for the next bytes."""
-        self.translate: Callable[[EngineError], Exception] | None = None
-        """Turns the engine's errors into those of its reader's layer."""
         self._connection: Connection | None = connection
         self._body_cap = body_cap
-        self._waiter: asyncio.Future[None] | None = None
-        self._error: BaseException | None = None
-        self._rest = b""
-        self.head = b""
-        """Status line and headers as they came, each ending in CRLF."""
-        self._headers: Headers | None = None
-        self._decoder: Decoder | None = None
 
     @property
     def headers(self) -> Headers:
