@@ -43,6 +43,7 @@ format: install ## format the code and sort imports
 bench: install ## measure speed beside the reference stacks
 	$(BIN)/python -m benchmarks.micro_chat
 	$(BIN)/python -m benchmarks.micro_routing
+	$(BIN)/python -m benchmarks.micro_catalog
 	$(BIN)/python -m benchmarks.micro_engine
 	$(BIN)/python -m benchmarks.micro_ledger
 	@if test -x "$(BENCH)/run.sh"; then TIERGATE_BENCH="$(BENCH)" $(BIN)/python -m benchmarks.side_by_side; \

@@ -14,6 +14,7 @@ from gateway.catalog.addresses import check_base_url
 from gateway.catalog.document import Document
 from gateway.catalog.learned import Learned
 from gateway.catalog.models import DeploymentEntry, ModelEntry
+from gateway.catalog.nearest import Nearest
 from gateway.catalog.overlay import all_vanished, stand_ins
 from gateway.catalog.pending import model_entry
 from gateway.catalog.prices import compile_prices
@@ -75,17 +76,19 @@ def compile_catalog(
     in_place = {name: found.name for name, (found, _) in gone.items()}
     tiers = {name: _tier(name, entry, models, served, in_place) for name, entry in catalog.tiers.items()}
     notes = _reasons(catalog) | {name: note for name, (_, note) in gone.items()}
+    targets = compile_targets(models, served, tiers, catalog.aliases, notes)
     return Snapshot(
         version=version,
         providers=providers,
         models=models,
         deployments={deployment.name: deployment for group in served.values() for deployment in group},
         tiers=tiers,
-        targets=compile_targets(models, served, tiers, catalog.aliases, notes),
+        targets=targets,
         presets={name: params.merged() for name, params in catalog.presets.items()},
         default_tier=catalog.default_tier,
         secret_files=files,
         previews=_previews(compiler, providers, learned),
+        names=Nearest(targets),
     )
 
 

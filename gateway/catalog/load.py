@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from gateway.catalog.validate import validate
 from gateway.catalog.versions import version_of
 from gateway.catalog.warnings import find_warnings
 
+Parse = Callable[[bytes, str], Document]
+"""As `parse_document`."""
 _NOTHING_LEARNED = Learned()
 
 
@@ -54,13 +56,13 @@ def compile_text(text: bytes, file: str, env: Mapping[str, str], now: float) -> 
 class Checked:
     """A document that was parsed and checked once, to be compiled whenever something around it changes."""
 
-    def __init__(self, text: bytes, file: str) -> None:
+    def __init__(self, text: bytes, file: str, parse: Parse = parse_document) -> None:
         """Raises:
         InvalidCatalog: as `compile_text`.
         """
         self.text = text
         self.file = file
-        self.document, self.catalog = check_text(text, file)
+        self.document, self.catalog = check_text(text, file, parse)
 
     def compile(self, env: Mapping[str, str], now: float, learned: Learned = _NOTHING_LEARNED) -> Snapshot:
         """The snapshot in this environment, with what was learned laid over it.
@@ -72,13 +74,13 @@ class Checked:
         return replace(snapshot, warnings=find_warnings(self.document, self.catalog, snapshot, now))
 
 
-def check_text(text: bytes, file: str) -> tuple[Document, CatalogEntry]:
+def check_text(text: bytes, file: str, parse: Parse = parse_document) -> tuple[Document, CatalogEntry]:
     """The document, parsed and checked, without looking at environment or secrets.
 
     Raises:
         InvalidCatalog: as `compile_text`.
     """
-    document = parse_document(text, file)
+    document = parse(text, file)
     catalog, problems = validate(document)
     problems += check_references(document)
     if catalog is None or problems:

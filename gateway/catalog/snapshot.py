@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gateway.catalog.nearest import Nearest
 from gateway.types import Deployment, Model, Provider, Tier
 
 
@@ -47,7 +47,9 @@ class Snapshot:
     """Files that its secrets were read from, and when each had last changed (see `secrets.stamps`)."""
     previews: Mapping[str, Target] = field(default_factory=dict)
     """Discovered models that nobody has approved yet, by `provider/id`: for admins only."""
+    names: Nearest | None = None
+    """The names of the targets, to be searched for one that is like another."""
 
     def nearest(self, name: str, count: int = 3) -> list[str]:
         """The names most like this one, for the error message."""
-        return difflib.get_close_matches(name[:128], list(self.targets), n=count, cutoff=0.4)
+        return (self.names or Nearest(self.targets)).find(name, count)

@@ -15,6 +15,7 @@ from gateway.catalog.learned import Learned
 from gateway.catalog.load import Checked, read_catalog
 from gateway.catalog.places import FilePlace, Place, StorePlace
 from gateway.catalog.problems import InvalidCatalog
+from gateway.catalog.reading import parse_elsewhere
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import stamps
 from gateway.catalog.snapshot import Snapshot
@@ -104,7 +105,7 @@ class CatalogSource:
                 self._seen, self._secrets = text, stamps(self._secrets)
                 checked = self._checked
                 if text != checked.text or self._place.name != checked.file:
-                    checked = await asyncio.to_thread(_aside, lambda: Checked(text, self._place.name))
+                    checked = await asyncio.to_thread(_aside, lambda: Checked(text, self._place.name, parse_elsewhere))
                 await self._compile(checked)
             except InvalidCatalog as error:
                 self.problem = str(error)
@@ -134,7 +135,7 @@ class CatalogSource:
         name = self._place.name
 
         def compile_() -> Snapshot:
-            return Checked(text, name).compile(self._env, self._clock(), self._learned)
+            return Checked(text, name, parse_elsewhere).compile(self._env, self._clock(), self._learned)
 
         async with self._one_at_a_time:
             snapshot = await asyncio.to_thread(_aside, compile_)
