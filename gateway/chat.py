@@ -203,14 +203,18 @@ def _refuse_repeated_keys(body: bytes) -> None:
     """Refuses a body whose top-level object repeats a key; only called where that is possible."""
     import json  # the one parser that reports pairs; off the hot path
 
-    depth_pairs: list[list[tuple[str, Any]]] = []
+    last: list[tuple[str, Any]] = []
 
-    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        depth_pairs.append(pairs)
-        return {}
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal last
+        last = pairs  # the outermost object closes last
 
-    json.loads(body, object_pairs_hook=keep)
-    names = [name for name, _ in depth_pairs[-1]]  # the outermost object closes last
-    for name in names:
-        if names.count(name) > 1:
-            raise CallerError(Kind.BAD_REQUEST, f"The request body names '{name}' more than once.", param=name)
+    # numbers stay text: Python refuses to convert one of thousands of digits
+    json.loads(body, object_pairs_hook=keep, parse_int=str, parse_float=str)
+    seen: set[str] = set()
+    for name, _ in last:
+        if name in seen:
+            raise CallerError(
+                Kind.BAD_REQUEST, f"The request body names '{name[:100]}' more than once.", param=name[:100]
+            )
+        seen.add(name)

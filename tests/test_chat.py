@@ -37,3 +37,19 @@ def test_a_model_named_twice_is_refused(body: bytes) -> None:
 def test_a_model_named_within_something_else_is_no_second_one(body: bytes) -> None:
     """Conversations and metadata may speak of models."""
     assert parse_chat(body).model == "a"
+
+
+_LONG = {
+    "a number of many digits": b'{"model":"a","messages":[{"role":"user"}],"metadata":{"model":"x"},"z":'
+    + b"9" * 5000
+    + b"}",
+    "many keys": b'{"model":"a","messages":[{"role":"user"}],"metadata":{"model":"x"},%b}'
+    % b",".join(b'"a%d":1' % number for number in range(100_000)),
+}
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", _LONG)
+def test_looking_for_a_second_model_costs_little(name: str) -> None:
+    """Neither does a long number break it, nor do many keys take more than a look each."""
+    assert parse_chat(_LONG[name]).model == "a"
