@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import uvicorn
 
 from gateway.protocol import OUTLET, Outlet, Protocol
@@ -17,7 +19,8 @@ _GET = b"GET %b HTTP/1.1\r\nhost: here\r\n%b\r\n"
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
     outlet: Outlet = scope["extensions"][OUTLET]
-    await receive()
+    if scope["path"] != "/echo":
+        await receive()
     match scope["path"]:
         case "/whole":
             await outlet.begin(200, _KIND, b"all of it", more=False)
@@ -27,9 +30,20 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
             await outlet.begin(200, _KIND, b"", more=True)
             await outlet.go_on(b"one", more=True)
             await outlet.go_on(b"two", more=False)
+        case "/echo":
+            await outlet.begin(200, _KIND, scope["method"].encode() + b" " + (await _body(receive)), more=False)
         case _:
             await outlet({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             await outlet({"type": "http.response.body", "body": b""})
+
+
+async def _body(receive: Any) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
 
 
 @contextlib.asynccontextmanager
@@ -108,3 +122,82 @@ async def test_an_idle_connection_is_closed_after_its_time() -> None:
         answered = loop.time()
         assert await asyncio.wait_for(reader.read(), 10) == b""
         assert loop.time() - answered >= 0.9
+
+
+async def test_a_connection_that_never_asks_is_closed() -> None:
+    """Who connects and sends nothing, or a head that never ends, is not waited for longer than between requests."""
+    for begun in (b"", b"GET / HTTP/1.1\r\nhost: he"):
+        async with _served(keep_alive_s=1) as (reader, writer):
+            writer.write(begun)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_a_body_that_never_comes_is_not_waited_for() -> None:
+    """A caller who falls silent within its request frees its place; one who is only slow does not."""
+    head = b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 8\r\n\r\n"
+    async with _served(keep_alive_s=1) as (reader, writer):
+        writer.write(head)
+        for letter in b"slowly!!":
+            await asyncio.sleep(0.3)
+            writer.write(bytes([letter]))
+        assert (await _reply(reader))[1] == b"POST slowly!!"
+        writer.write(head + b"abc")
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_an_endless_head_is_refused() -> None:
+    """Before it is whole nobody has said who asks, so no more of it is kept than a head may need."""
+    async with _served() as (reader, writer):
+        writer.write(b"GET /whole HTTP/1.1\r\n")
+        for number in range(17):
+            await asyncio.sleep(0.01)
+            writer.write(b"x-%d: %b\r\n" % (number, b"a" * 4000))
+        head, body = await _reply(reader)
+        assert head.startswith(b"HTTP/1.1 431 ")
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+        assert await reader.read() == b""
+
+
+_UPGRADES = {
+    "h2c, as Java's client asks": b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMA\r\n",
+    "websocket": b"connection: upgrade\r\nupgrade: websocket\r\n",
+}
+
+
+@pytest.mark.parametrize("split", [0, 20, 70, 150, None])
+@pytest.mark.parametrize("name", _UPGRADES)
+async def test_a_wish_for_another_protocol_is_ignored(name: str, split: int | None) -> None:
+    """The body belongs to the request, wherever the reads cut it, and is never taken for a request of its own."""
+    body = _GET % (b"/whole", b"")
+    request = b"POST /echo HTTP/1.1\r\nhost: here\r\n%bcontent-length: %d\r\n\r\n%b" % (
+        _UPGRADES[name],
+        len(body),
+        body,
+    )
+    split = len(request) - len(body) if split is None else split
+    async with _served() as (reader, writer):
+        writer.write(request[:split])
+        await asyncio.sleep(0.05)
+        writer.write(request[split:] + body)
+        assert (await _reply(reader))[1] == b"POST " + body
+        assert (await _reply(reader))[1] == b"all of it"
+
+
+@pytest.mark.parametrize(
+    "first", [b"CONNECT here:443 HTTP/1.1", b"GE T / HTTP/1.1", b"PRI * HTTP/2.0", b"\x16\x03\x01\x02"]
+)
+async def test_what_is_no_request_is_refused_in_words(first: bytes) -> None:
+    """With an error object and a request id as everything else, and the connection ends."""
+    async with _served() as (reader, writer):
+        writer.write(first + b"\r\nhost: here\r\n\r\n")
+        head, body = await _reply(reader)
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["error"]["request_id"].encode() in head
+        assert await reader.read() == b""
+
+
+async def test_a_bad_request_behind_a_good_one_does_not_spoil_its_answer() -> None:
+    """What cannot be read ends the connection; its refusal is not written into an answer under way."""
+    async with _served() as (reader, writer):
+        writer.write(b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi" + b"no request\r\n\r\n")
+        assert b" 400 " not in await asyncio.wait_for(reader.read(), 5)
