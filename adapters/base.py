@@ -95,6 +95,8 @@ class Adapter(ABC):
     """Base URL where the catalog gives none; None where it must."""
     needs_key: ClassVar[bool] = True
     """Whether a provider without `api_key` is unusable (False for local servers)."""
+    steerable: ClassVar[bool] = False
+    """Whether a caller may ask it to fail, so that a failure says nothing about it."""
 
     @abstractmethod
     def endpoint(self, provider: Provider, upstream_id: str, *, stream: bool) -> Endpoint:

@@ -37,6 +37,7 @@ class Dialect:
     """Whether the provider refuses what we give of reasoning when it comes back in the history."""
     developer_role: bool = True
     nine_character_call_ids: bool = False
+    steerable: bool = False
 
     @property
     def rewrites_messages(self) -> bool:
@@ -91,5 +92,5 @@ DIALECTS: tuple[Dialect, ...] = (
         drops_reasoning=True,
     ),
     # Ours: deterministic and offline, see adapters/sandbox.py.
-    Dialect("sandbox", "http://sandbox.invalid/v1", needs_key=False),
+    Dialect("sandbox", "http://sandbox.invalid/v1", needs_key=False, steerable=True),
 )

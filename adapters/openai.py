@@ -38,6 +38,7 @@ class DialectAdapter(Adapter):
         self.name = dialect.name  # type: ignore[misc]  # a ClassVar elsewhere
         self.default_base_url = dialect.base_url  # type: ignore[misc]  # as above
         self.needs_key = dialect.needs_key  # type: ignore[misc]  # as above
+        self.steerable = dialect.steerable  # type: ignore[misc]  # as above
 
     def endpoint(self, provider: Provider, upstream_id: str, *, stream: bool) -> Endpoint:
         headers = {**(_SSE if stream else _JSON), **self._credentials(provider)}

@@ -25,6 +25,8 @@ Steering, by `metadata: {"sandbox": "error=429,retry_after=2"}` or `sandbox(erro
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +34,15 @@ from typing import Any
 import msgspec
 
 from adapters.events import openai_usage
-from adapters.sandbox_choice import DIRECTIVES, last_user_text, make_choice, message_choice, stream_events, usage_of
+from adapters.sandbox_choice import (
+    DIRECTIVES,
+    last_user_text,
+    make_choice,
+    message_choice,
+    plot_of,
+    stream_events,
+    usage_of,
+)
 from gateway.chat import Chat, parse_chat
 from gateway.errors import CallerError, bad_request
 
@@ -80,7 +90,11 @@ def answer(body: bytes) -> Reply:
         return _error_reply(str(failing), steer, latency_s)
     made = hashlib.blake2b(chat.encode({"stream": None, "stream_options": None}), digest_size=8).hexdigest()
     answer_id = f"chatcmpl-sandbox{made}"
-    choices = [make_choice(chat, at, made, steer) for at in range(chat.head.n or 1)]
+    try:
+        plot = plot_of(chat, steer)
+    except CallerError as error:
+        return _json_reply(error.status, error.envelope("sandbox"))
+    choices = [make_choice(chat, plot, at, made) for at in range(chat.head.n or 1)]
     usage = usage_of(chat, choices, steer)
     head = {"id": answer_id, "created": _CREATED, "model": chat.model, "service_tier": "default"}
     if chat.stream:
@@ -114,7 +128,7 @@ def _steering(chat: Chat) -> dict[str, Any]:
     """The directives of the request: numbers, but for `error`.
 
     Raises:
-        CallerError: a directive is unknown or no number.
+        CallerError: a directive is unknown, or its value is no number or no error.
     """
     texts = [(chat.head.metadata or {}).get("sandbox", ""), *DIRECTIVES.findall(last_user_text(chat))]
     steer: dict[str, Any] = {}
@@ -122,18 +136,32 @@ def _steering(chat: Chat) -> dict[str, Any]:
         name, _, value = (part.strip() for part in item.partition("="))
         name = "error" if name == "status" else name
         try:
-            if name not in _NUMBERS and name != "error":
+            if name == "error":
+                steer[name] = _failure(value)
+            elif name in _NUMBERS and math.isfinite(number := float(value)):
+                steer[name] = max(number, 0.0)
+            else:
                 raise ValueError
-            steer[name] = value if name == "error" else max(float(value), 0.0)
         except ValueError:
             known = ", ".join(sorted({*_NUMBERS, "error"}))
-            message = f"The sandbox does not know '{item}'; it knows {known}, each as name=number."
+            message = f"The sandbox does not know '{item[:100]}'; it knows {known}, each as name=number."
             raise bad_request(message, "metadata.sandbox") from None
     return steer
 
 
+def _failure(value: str) -> str:
+    """An error to answer with: one of our names, or a status that says so.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value not in _ERRORS and not re.fullmatch("[45][0-9][0-9]", value):
+        raise ValueError
+    return value
+
+
 def _error_reply(failing: str, steer: Mapping[str, Any], latency_s: float) -> Reply:
-    status, kind, code = _ERRORS.get(failing) or (int(failing) if failing.isdecimal() else 500, "server_error", None)
+    status, kind, code = _ERRORS.get(failing) or (int(failing), "server_error", None)
     headers = {**_JSON_HEADERS, "retry-after": f"{steer['retry_after']:g}"} if "retry_after" in steer else _JSON_HEADERS
     error = {"message": f"The sandbox was told to fail with {failing}.", "type": kind, "param": None, "code": code}
     return Reply(status, (msgspec.json.encode({"error": error}),), headers, latency_s)

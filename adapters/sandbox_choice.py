@@ -15,8 +15,15 @@ from adapters.sandbox_schema import instance
 from gateway.chat import Chat
 from gateway.types import Usage
 
-DIRECTIVES = re.compile(r"sandbox\(([^)]*)\)")
+DIRECTIVES = re.compile(r"sandbox\(([^()]{0,200})\)")
 """Steering within a message's text; not part of what is said."""
+
+# The sandbox answers on the gateway's own loop, to any key: whatever a request holds, its answer must not take long.
+_READ_CHARS = 100_000
+"""What is read of a message: its end."""
+_MOST_TOKENS = 16_384
+"""Of all choices of an answer together, with the alternatives shown of each."""
+_MOST_CALLS = 32
 
 _TOKEN = re.compile(r"\s*\S{1,6}|\s+")
 _EFFORT_TOKENS: Mapping[str, int] = {"none": 0, "minimal": 4, "low": 12, "medium": 24, "high": 48, "xhigh": 96}
@@ -35,46 +42,75 @@ class Choice:
     finish: str
 
 
-def make_choice(chat: Chat, at: int, made: str, steer: Mapping[str, Any]) -> Choice:
-    """The choice `at`, cut where the token limit is. `made` makes its call ids unique, `steer` holds the directives."""
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What all choices of an answer have in common."""
+
+    calls: list[tuple[str, str]]
+    """Name and arguments of each tool to call."""
+    text: str
+    """What is said where no tool is called."""
+    numbered: bool
+    """Whether choices beyond the first say so."""
+
+
+def plot_of(chat: Chat, steer: Mapping[str, Any]) -> Plot:
+    """What the answer will hold; `steer` holds the directives.
+
+    Raises:
+        CallerError: a JSON Schema of the request is none.
+    """
+    calls = _calls(chat)
+    text, numbered = ("", False) if calls else _text(chat, steer)
+    return Plot(calls, text[:_READ_CHARS], numbered)
+
+
+def make_choice(chat: Chat, plot: Plot, at: int, made: str) -> Choice:
+    """The choice `at`, cut where the token limit is. `made` makes its call ids unique."""
     head = chat.head
-    limit = head.max_completion_tokens or head.max_tokens or 1_000_000
+    most = _MOST_TOKENS // (head.n or 1) // (1 + (head.top_logprobs or 0))
+    limit = min(head.max_completion_tokens or head.max_tokens or most, most)
     thought = _tokens(_THOUGHT * 20)[: _reasoning_tokens(chat)]
     if len(thought) >= limit:
         return Choice([], thought[:limit], [], "length")
     limit -= len(thought)
-    if calls := _calls(chat, at, made):
+    if plot.calls:
+        calls: list[dict[str, Any]] = [
+            {
+                "id": f"call_{made}{at}{number}",
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for number, (name, arguments) in enumerate(plot.calls)
+        ]
         forced = isinstance(head.tool_choice, dict)
         cut = _cut_calls(calls, limit)
         return Choice([], thought, calls, "length" if cut else "stop" if forced else "tool_calls")
-    text = _text(chat, at, steer)
+    text = f"{plot.text} (choice {at + 1})" if at and plot.numbered else plot.text
     for stop in [head.stop] if isinstance(head.stop, str) else head.stop or []:
         text = text.split(stop, 1)[0] if stop else text
     tokens = _tokens(text)
     return Choice(tokens[:limit], thought, [], "length" if len(tokens) > limit else "stop")
 
 
-def _text(chat: Chat, at: int, steer: Mapping[str, Any]) -> str:
+def _text(chat: Chat, steer: Mapping[str, Any]) -> tuple[str, bool]:
+    """What is said, and whether further choices may say their number behind it."""
     said = _last_text(chat)
     form = chat.head.response_format or {}
     if form.get("type") == "json_schema":
-        schema = (form.get("json_schema") or {}).get("schema")
-        return msgspec.json.encode(instance(schema, said[:40])).decode()
+        schema = _object(form, "json_schema").get("schema")
+        return msgspec.json.encode(instance(schema, said[:40])).decode(), False
     if form.get("type") == "json_object":
-        return msgspec.json.encode({"answer": said}).decode()
+        return msgspec.json.encode({"answer": said}).decode(), False
+    if "tokens" in steer:
+        wanted = int(min(steer["tokens"], _MOST_TOKENS))
+        return "".join(_tokens(_PHRASE * (wanted // 8 + 1))[:wanted]), False
     role = chat.head.messages[-1].role
     text = f"The tool said: {said}" if role in ("tool", "function") else f"You said: {said}"
-    if chat.model == "sandbox-large":
-        text += "\n\n" + _PHRASE * 3
-    if at:
-        text += f" (choice {at + 1})"
-    if "tokens" in steer:
-        wanted = min(int(steer["tokens"]), 100_000)
-        text = "".join(_tokens(_PHRASE * (wanted // 8 + 1))[:wanted])
-    return text
+    return (text + "\n\n" + _PHRASE * 3 if chat.model == "sandbox-large" else text), True
 
 
-def _calls(chat: Chat, at: int, made: str) -> list[dict[str, Any]]:
+def _calls(chat: Chat) -> list[tuple[str, str]]:
     head = chat.head
     functions = [tool["function"] for tool in head.tools or () if isinstance(tool.get("function"), dict)]
     choice = head.tool_choice
@@ -82,20 +118,19 @@ def _calls(chat: Chat, at: int, made: str) -> list[dict[str, Any]]:
         return []
     said = last_user_text(chat)
     if isinstance(choice, dict):
-        wanted = (choice.get("function") or {}).get("name")
+        wanted = _object(choice, "function").get("name")
         functions = [function for function in functions if function.get("name") == wanted]
     elif choice != "required" and (head.messages[-1].role != "user" or not re.search(r"(?i)\bcall\b", said)):
         return []
     if head.parallel_tool_calls is False or not re.search(r"(?i)\bcall all\b", said):
         functions = functions[:1]
-    return [
-        {
-            "id": f"call_{made}{at}{number}",
-            "type": "function",
-            "function": {"name": function.get("name"), "arguments": _arguments(function, said)},
-        }
-        for number, function in enumerate(functions)
-    ]
+    return [(function.get("name"), _arguments(function, said)) for function in functions[:_MOST_CALLS]]
+
+
+def _object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A member that must be an object; an empty one where it is something else."""
+    member = value.get(name)
+    return member if isinstance(member, dict) else {}
 
 
 def _arguments(function: Mapping[str, Any], said: str) -> str:
@@ -118,14 +153,15 @@ def _cut_calls(calls: list[dict[str, Any]], limit: int) -> bool:
 
 
 def last_user_text(chat: Chat) -> str:
-    """The text of the last message that a user wrote."""
-    return next((_text_of(message.content) for message in reversed(chat.head.messages) if message.role == "user"), "")
+    """The text of the last message that a user wrote, as much as is read of it."""
+    texts = (_text_of(message.content) for message in reversed(chat.head.messages) if message.role == "user")
+    return next(texts, "")[-_READ_CHARS:]
 
 
 def _last_text(chat: Chat) -> str:
     """What the last message says, with its media named."""
     content = msgspec.json.decode(chat.head.messages[-1].content)
-    text = DIRECTIVES.sub("", _text_of(chat.head.messages[-1].content)).strip()
+    text = DIRECTIVES.sub("", _text_of(chat.head.messages[-1].content)[-_READ_CHARS:]).strip()
     kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     media = [str(kind).removesuffix("_url").removeprefix("input_") for kind in kinds if kind in _MEDIA_TOKENS]
     return f"{text} [{', '.join(media)}]" if media else text
@@ -146,6 +182,11 @@ def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+def _token_count(text: str) -> int:
+    """How many tokens a text has; beyond what is read, guessed from its length."""
+    return len(_tokens(text[:_READ_CHARS])) + max(0, len(text) - _READ_CHARS) // 4
+
+
 def _reasoning_tokens(chat: Chat) -> int:
     if chat.model != "sandbox-reasoning":
         return 0
@@ -156,7 +197,7 @@ def usage_of(chat: Chat, choices: list[Choice], steer: Mapping[str, Any]) -> Usa
     """The tokens of request and choices; the same however the answer is written."""
     prompt, audio = 3, 0
     for message in chat.head.messages:
-        prompt += 4 + len(_tokens(_text_of(message.content)))
+        prompt += 4 + _token_count(_text_of(message.content))
         value = msgspec.json.decode(message.content)
         for part in value if isinstance(value, list) else ():
             kind = part.get("type") if isinstance(part, dict) else None

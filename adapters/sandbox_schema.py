@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.errors import bad_request
+
 _MAX_DEPTH = 12
+_MAX_VALUES = 2_000
+"""In one instance: a schema that contains itself several times over would else grow without end."""
 _FORMATS: Mapping[str, str] = {
     "date": "2025-01-15",
     "date-time": "2025-01-15T12:00:00Z",
@@ -21,78 +25,94 @@ _FORMATS: Mapping[str, str] = {
 }
 
 
-def instance(schema: object, text: str, root: object = None, depth: int = 0) -> Any:
+def instance(schema: object, text: str) -> Any:
     """A value that the schema accepts; free strings are filled with `text`.
 
     Known: types, enum, const, default, required, ranges, lengths, formats, `$ref`, allOf, anyOf and oneOf. Patterns are
     not solved.
+
+    Raises:
+        CallerError: it is no JSON Schema.
     """
-    root = schema if root is None else root
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+    try:
+        return _Instance(schema, text).of(schema, 0)
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        raise bad_request("A JSON Schema of the request cannot be followed; check its keywords' values.") from None
+
+
+class _Instance:
+    """One instance on its way."""
+
+    def __init__(self, root: object, text: str) -> None:
+        self._root = root
+        self._text = text
+        self._left = _MAX_VALUES
+
+    def of(self, schema: object, depth: int) -> Any:
+        self._left -= 1
+        if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or self._left < 0:
+            return None
+        schema = self._resolved(schema)
+        for key in ("const", "default"):
+            if key in schema:
+                return schema[key]
+        if isinstance(options := schema.get("enum"), list) and options:
+            return options[0]
+        for key in ("anyOf", "oneOf"):
+            if isinstance(options := schema.get(key), list) and options:
+                return self.of(_simplest(options, depth), depth + 1)
+        match _type_of(schema):
+            case "object":
+                return self._object(schema, depth)
+            case "array":
+                count = max(int(_number(schema.get("minItems"), 1)), 0)
+                count = min(count, int(_number(schema.get("maxItems"), count)), 64) if depth < _MAX_DEPTH else 0
+                return [self.of(schema.get("items") or {"type": "string"}, depth + 1) for _ in range(count)]
+            case "integer":
+                return int(_within(schema, 1))
+            case "number":
+                return _within(schema, 1.5)
+            case "boolean":
+                return True
+            case "string":
+                text = _string(schema, self._text)
+                self._left -= len(text) // 100
+                return text
         return None
-    schema = _resolved(schema, root)
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    if isinstance(options := schema.get("enum"), list) and options:
-        return options[0]
-    for key in ("anyOf", "oneOf"):
-        if isinstance(options := schema.get(key), list) and options:
-            return instance(_simplest(options, root, depth), text, root, depth + 1)
-    return _of_type(schema, text, root, depth)
+
+    def _object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        properties = schema.get("properties")
+        required = schema.get("required") or ()
+        if not isinstance(properties, Mapping):
+            return {}
+        # Below a few levels only what must be there, so that a schema which contains itself comes to an end.
+        names = [name for name in properties if depth < 4 or name in required]
+        return {name: self.of(properties[name], depth + 1) for name in names}
+
+    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema with a local `$ref` followed and `allOf` merged."""
+        for _ in range(_MAX_DEPTH):
+            reference = schema.get("$ref")
+            if not isinstance(reference, str):
+                break
+            target: Any = self._root
+            for step in reference.removeprefix("#").strip("/").split("/"):
+                name = step.replace("~1", "/").replace("~0", "~")
+                target = target.get(name, {}) if isinstance(target, Mapping) else {}
+            if not isinstance(target, Mapping) or reference in ("#", "#/"):
+                target = self._root if isinstance(self._root, Mapping) else {}
+            schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+        merged = dict(schema)
+        for part in merged.pop("allOf", None) or ():
+            self._left -= 1
+            if isinstance(part, Mapping) and self._left > 0:
+                part = self._resolved(part)
+                properties = {**(merged.get("properties") or {}), **(part.get("properties") or {})}
+                merged = {**part, **merged} | ({"properties": properties} if properties else {})
+        return merged
 
 
-def _of_type(schema: Mapping[str, Any], text: str, root: object, depth: int) -> Any:
-    match _type_of(schema):
-        case "object":
-            return _object(schema, text, root, depth)
-        case "array":
-            count = max(int(_number(schema.get("minItems"), 1)), 0)
-            count = min(count, int(_number(schema.get("maxItems"), count)), 64) if depth < _MAX_DEPTH else 0
-            return [instance(schema.get("items") or {"type": "string"}, text, root, depth + 1) for _ in range(count)]
-        case "integer":
-            return int(_within(schema, 1))
-        case "number":
-            return _within(schema, 1.5)
-        case "boolean":
-            return True
-        case "string":
-            return _string(schema, text)
-    return None
-
-
-def _object(schema: Mapping[str, Any], text: str, root: object, depth: int) -> dict[str, Any]:
-    properties = schema.get("properties")
-    required = schema.get("required") or ()
-    if not isinstance(properties, Mapping):
-        return {}
-    # Below a few levels only what must be there, so that a schema which contains itself comes to an end.
-    names = [name for name in properties if depth < 4 or name in required]
-    return {name: instance(properties[name], text, root, depth + 1) for name in names}
-
-
-def _resolved(schema: Mapping[str, Any], root: object) -> Mapping[str, Any]:
-    """The schema with a local `$ref` followed and `allOf` merged."""
-    for _ in range(_MAX_DEPTH):
-        reference = schema.get("$ref")
-        if not isinstance(reference, str):
-            break
-        target: Any = root
-        for step in reference.removeprefix("#").strip("/").split("/"):
-            target = target.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(target, Mapping) else {}
-        if not isinstance(target, Mapping) or reference in ("#", "#/"):
-            target = root if isinstance(root, Mapping) else {}
-        schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
-    merged = dict(schema)
-    for part in merged.pop("allOf", None) or ():
-        if isinstance(part, Mapping):
-            part = _resolved(part, root)
-            properties = {**(merged.get("properties") or {}), **(part.get("properties") or {})}
-            merged = {**part, **merged} | ({"properties": properties} if properties else {})
-    return merged
-
-
-def _simplest(options: list[Any], root: object, depth: int) -> Any:
+def _simplest(options: list[Any], depth: int) -> Any:
     """The first option that is not null; null deep down, where recursion must end."""
     nulls = [option for option in options if isinstance(option, Mapping) and option.get("type") == "null"]
     others = [option for option in options if option not in nulls]

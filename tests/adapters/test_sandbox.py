@@ -138,6 +138,11 @@ def test_tool_result_ends_the_turn() -> None:
         ("error=500", Kind.BROKEN, None),
         ("bogus=1", Kind.REJECTED, None),
         ("latency_ms=soon", Kind.REJECTED, None),
+        ("tokens=inf", Kind.REJECTED, None),
+        ("cut_after=nan", Kind.REJECTED, None),
+        ("error=200", Kind.REJECTED, None),
+        ("error=999", Kind.REJECTED, None),
+        ("error=", Kind.REJECTED, None),
     ],
 )
 def test_errors_come_on_demand(directive: str, kind: Kind, wait_s: float | None) -> None:
@@ -146,6 +151,70 @@ def test_errors_come_on_demand(directive: str, kind: Kind, wait_s: float | None)
         reply = answer(json.dumps(asked).encode())
         error = SANDBOX.error(reply.status, reply.headers, b"".join(reply.pieces))
         assert (error.kind, error.retry_after_s) == (kind, wait_s)
+
+
+_FAN = {"type": "object", "properties": {name: {"$ref": "#/$defs/a"} for name in "abcd"}, "required": list("abcd")}
+_DOUBLED = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+
+
+def _formed(schema: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
+COSTLY: dict[str, dict[str, Any]] = {
+    "a schema that holds itself four times": _formed({"$defs": {"a": _FAN}, "$ref": "#/$defs/a"}),
+    "a schema of two to the fortieth parts": _formed({"$defs": _DOUBLED, "$ref": "#/$defs/d0"}),
+    "long strings": _formed({"type": "array", "minItems": 1e308, "items": {"type": "string", "minLength": 1e308}}),
+    "many tools": {
+        "n": 128,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": _FAN}}] * 2000,
+        "tool_choice": "required",
+        "text": "call all",
+    },
+    "directives that never end": {"text": "sandbox(" * 200_000},
+    "many directives": {"text": "sandbox(tokens=1)" * 100_000},
+    "a long echo": {"text": "a b " * 500_000, "stream": True, "n": 128},
+    "many tokens": {"n": 128, "logprobs": True, "top_logprobs": 20, "metadata": {"sandbox": "tokens=1e300"}},
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", COSTLY)
+def test_no_request_is_costly(name: str) -> None:
+    """The sandbox answers on the gateway's own loop, so what any request can make it say is bounded."""
+    reply = answer(json.dumps(request(**COSTLY[name])).encode())
+    assert reply.status == 200
+    assert sum(map(len, reply.pieces)) < 20_000_000
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        _formed({"allOf": 5}),
+        _formed({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}),
+        _formed({"type": "integer", "minimum": 1e308, "multipleOf": 1e-300}),
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"allOf": 5}}}], "text": "call"},
+    ],
+)
+def test_a_schema_that_is_none_is_refused(members: dict[str, Any]) -> None:
+    """As a request that is wrong, not as a fault of ours."""
+    reply = answer(json.dumps(request(**members)).encode())
+    assert reply.status == 400
+    assert "JSON Schema" in json.loads(reply.pieces[0])["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": 5}},
+        {"tool_choice": {"function": 5}, "tools": TOOLS},
+        {"tool_choice": "required", "tools": [{"type": "function", "function": {}}]},
+        _formed({"type": 5, "$ref": 5, "required": 5}),
+    ],
+)
+def test_odd_members_are_taken_as_absent(members: dict[str, Any]) -> None:
+    """What has the wrong type deep within the request does not break the sandbox."""
+    assert answer(json.dumps(request(**members)).encode()).status == 200
 
 
 def test_times_and_cuts_are_told_to_the_transport() -> None:
