@@ -23,7 +23,7 @@ def banner(settings: Settings, app_key: Secret | None, admin_token: Secret | Non
         ]
     lines += [
         "  Try it:",
-        f"    curl {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' \\",
+        f'    curl {url}/v1/chat/completions -H "Authorization: Bearer {shown}" \\',
         "      -H 'Content-Type: application/json' \\",
         """      -d '{"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}'""",
         "",

@@ -128,7 +128,7 @@ class _Compiler:
             unavailable=no_address or no_key or no_option or self._learned.unusable.get(name),
             timeouts=_timeouts(entry.timeouts),
             retries=entry.retries,
-            breaker=entry.breaker,
+            breaker=not adapter.steerable if entry.breaker is None else entry.breaker,
             allow_private=entry.allow_private,
             ca_file=entry.ca_file,
             client_cert=entry.client_cert,

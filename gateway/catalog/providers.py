@@ -61,8 +61,9 @@ class ProviderEntry(Entry):
     """Limits of one attempt."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Further attempts after the first, over all candidates, that failures of this provider may cause."""
-    breaker: bool = True
-    """Whether failures open breakers and refusals cool deployments down. Off for what balances load by itself."""
+    breaker: bool | None = None
+    """Whether failures open breakers and refusals cool deployments down. Off for what balances load by itself. Default:
+    true, but not for the sandbox, which fails only where a caller asks it to."""
     rpm: Count | None = None
     """Requests a minute for each of its deployments that does not say otherwise. Default: no limit."""
     tpm: Count | None = None
