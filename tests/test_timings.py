@@ -13,12 +13,12 @@ from gateway.telemetry.timings import BOUNDS_S, Timings
 def test_the_page_counts_each_duration_up_to_its_bound_and_beyond() -> None:
     """Buckets are cumulative, bounds are part of their bucket, and tiers are told apart."""
     registry = CollectorRegistry()
-    timings = Timings("served_seconds", "How long.", registry)
-    timings.observe("fast", [0.001, 0.005])
-    timings.observe("fast", [0.0051, 3600.0])
-    timings.observe("smart", [0.4])
+    timings = Timings("served_seconds", "How long.", ["tier"], buckets=BOUNDS_S, registry=registry)
+    timings.labels("fast").observe_all([0.001, 0.005])
+    timings.labels("fast").observe_all([0.0051, 3600.0])
+    timings.labels("smart").observe_all([0.4])
 
-    (family,) = text_string_to_metric_families(generate_latest(registry).decode())
+    family, *_ = text_string_to_metric_families(generate_latest(registry).decode())
     samples = {(s.name, s.labels["tier"], s.labels.get("le")): s.value for s in family.samples}
 
     assert family.type == "histogram"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from gateway.telemetry.timings import Timings
+from gateway.telemetry.timings import BOUNDS_S, Timings
 
 
 class Metrics:
@@ -16,12 +16,18 @@ class Metrics:
             "tiergate_requests", "Requests answered.", ["tier", "status", "stream"], registry=self.registry
         )
         self.seconds = Timings(
-            "tiergate_request_seconds", "From the request's head to the last byte of the answer.", self.registry
+            "tiergate_request_seconds",
+            "From the request's head to the last byte of the answer.",
+            ["tier"],
+            buckets=BOUNDS_S,
+            registry=self.registry,
         )
         self.first_byte_seconds = Timings(
             "tiergate_first_byte_seconds",
             "From the request's head to the first byte of the provider's answer.",
-            self.registry,
+            ["tier"],
+            buckets=BOUNDS_S,
+            registry=self.registry,
         )
         self.attempts = Counter(
             "tiergate_attempts",

@@ -113,9 +113,9 @@ class RequestLog:
                 tried[key].append(attempt)
         for (tier, status, stream), alike in served.items():
             metrics.requests.labels(tier, str(status), "true" if stream else "false").inc(len(alike))
-            metrics.seconds.observe(tier, [record.latency_ms / 1000 for record in alike])
+            metrics.seconds.labels(tier).observe_all([record.latency_ms / 1000 for record in alike])
             first_byte = [record.ttft_ms / 1000 for record in alike if record.ttft_ms is not None]
-            metrics.first_byte_seconds.observe(tier, first_byte)
+            metrics.first_byte_seconds.labels(tier).observe_all(first_byte)
         for (tier, deployment, model, provider, settlement), attempts in tried.items():
             metrics.attempts.labels(deployment, settlement).inc(len(attempts))
             metrics.tokens.labels(model, "input").inc(sum([a.prompt_tokens for a in attempts]))

@@ -17,7 +17,7 @@ import answers
 import pytest
 from fake_catalog import catalog_for
 from fakes import End, FakeProvider, Gate, Reply, eventually, stream_reply
-from running import ROOT, RunningGateway, running_gateway, start_gateway
+from running import ADMIN_TOKEN, ROOT, RunningGateway, running_gateway, start_gateway
 from talk import CHAT, HELLO, Talk, admin, chat, entries, events_of
 
 STREAM = {"model": "fast", "messages": HELLO, "stream": True}
@@ -192,6 +192,8 @@ def test_several_workers(fake: FakeProvider, catalog: Path, tmp_path: Path) -> N
         assert {answer.status for answer in answers_given} == {200}
         for answer in answers_given:
             assert len(entries(gateway, answer.request_id)) == 1
+        counted = b'\ntiergate_request_seconds_count{tier="fast"} 10.0\n'  # whichever worker is asked tells of all
+        assert eventually(lambda: counted in gateway.get("/metrics", ADMIN_TOKEN)[1])
         workers = _children(gateway.process.pid)
         os.kill(workers[0], signal.SIGKILL)
         eventually(lambda: len(set(_children(gateway.process.pid)) - {workers[0]}) == len(workers))
