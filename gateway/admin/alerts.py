@@ -50,14 +50,17 @@ class Alerts:
         self._clock = clock
         self._chance = chance
         self._pause_s = pause_s
-        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+        self._waiting: asyncio.Queue[tuple[bytes, asyncio.Future[None]]] = asyncio.Queue(_MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
 
-    def tell(self, alert: Alert) -> None:
-        """Logs and counts an alert of the books, and queues it for the webhook."""
+    def tell(self, alert: Alert) -> asyncio.Future[None] | None:
+        """Logs and counts an alert of the books, and queues it for the webhook.
+
+        Gives what is done once the webhook took it, or did not after all tries; None where there is no webhook.
+        """
         _log.warning("ledger_alert", **asdict(alert))
         self._metrics.budget_alerts.labels(alert.kind, str(alert.percent)).inc()
-        self._post({**asdict(alert), "spent_usd": usd(alert.spent_nano), "limit_usd": usd(alert.limit_nano)})
+        return self._post({**asdict(alert), "spent_usd": usd(alert.spent_nano), "limit_usd": usd(alert.limit_nano)})
 
     def tell_of_model(self, gone: Vanished) -> None:
         """Logs and counts that a model in use has vanished, and queues it for the webhook."""
@@ -71,23 +74,27 @@ class Alerts:
             self._task = asyncio.create_task(self._run(self._url, send), name="alerts")
 
     async def close(self) -> None:
-        """Ends the background work; what waits is in the log."""
+        """Ends the background work; what waits is in the log, and budgets' thresholds are told by another process."""
         if self._task is not None:
             await end(self._task)
 
-    def _post(self, body: Mapping[str, Any]) -> None:
+    def _post(self, body: Mapping[str, Any]) -> asyncio.Future[None] | None:
         if self._url is None:
-            return
+            return None
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._waiting.put_nowait(msgspec.json.encode({**body, "at": self._clock()}))
+            self._waiting.put_nowait((msgspec.json.encode({**body, "at": self._clock()}), told))
         except asyncio.QueueFull:
             _log.error("alert_dropped", subject=body["subject"])
+            return None
+        return told
 
     async def _run(self, url: str, send: Send) -> None:
         while True:
-            body = await self._waiting.get()
+            body, told = await self._waiting.get()
             if not await self._deliver(url, body, send):
                 _log.error("alert_not_delivered", tries=TRIES)
+            told.set_result(None)
 
     async def _deliver(self, url: str, body: bytes, send: Send) -> bool:
         for number in range(TRIES):

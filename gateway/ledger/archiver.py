@@ -41,7 +41,7 @@ class Unverified(Exception):
 class Archiver:
     """Archives for one process. `archive=None` only watches the journals' length."""
 
-    def __init__(self, store: Store, archive: Archive | None, owner: str, *, alert: Callable[[Alert], None]) -> None:
+    def __init__(self, store: Store, archive: Archive | None, owner: str, *, alert: Callable[[Alert], object]) -> None:
         self.records: dict[str, int] = {}
         """Tenant -> records of its journal in the store when last looked at."""
         self._store = store

@@ -58,7 +58,6 @@ class _Reply(msgspec.Struct, array_like=True, frozen=True):
 
     verdict: str
     moved: list[int]
-    alerts: list[tuple[str, int, int, int]]
 
 
 _decode = msgspec.msgpack.Decoder(_Reply).decode

@@ -44,6 +44,9 @@ class Expired(msgspec.Struct, array_like=True, frozen=True):
     """Attempt id, held record or False, progress record or False."""
 
 
+TENANTS = "tenants"
+"""The set of all tenants that ever had an attempt, so that any process can sweep them."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_reply = msgspec.msgpack.Decoder(Reply, strict=True).decode
 _decode_expired = msgspec.msgpack.Decoder(Expired).decode
@@ -58,10 +61,15 @@ class Exchange:
         self._normal = Script(source_of("common", "finish", "reserve", "exchange"))
         self._when_full = self._normal
         self._sweep = Script(source_of("sweep"))
+        self._announced: set[str] = set()
 
     def allow_when_full(self) -> None:
         """Lets endings through while the store is out of memory; servers from version 7 on can."""
         self._when_full = Script("#!lua flags=allow-oom\n" + self._normal.source)
+
+    def announce_again(self, tenant: str) -> None:
+        """Makes the next exchange announce the tenant: the store may have forgotten it."""
+        self._announced.discard(tenant)
 
     async def run(
         self,
@@ -76,6 +84,8 @@ class Exchange:
         Raises:
             StoreDown: perhaps applied; asking again with the same items is safe.
         """
+        if tenant not in self._announced:
+            await self._announce(tenant, held=bool(reservations))
         payload = _encode((self._owner, at * 1000, finishes, reservations, renewals))
         script = self._normal if reservations else self._when_full
         return _decode_reply(await script.run(self._store, tag(tenant), payload))
@@ -87,6 +97,21 @@ class Exchange:
             StoreDown: the store does not answer.
         """
         return _decode_expired(await self._sweep.run(self._store, tag(tenant), self._owner, int(grace_s * 1000)))
+
+    async def _announce(self, tenant: str, *, held: bool) -> None:
+        """Adds a tenant to those that every process sweeps, before anything of it can be held.
+
+        It is not done in the script, since a cluster has it elsewhere. A full store still takes endings.
+        """
+        try:
+            await self._store.execute_command("SADD", TENANTS, tenant)
+        except OutOfMemoryError as error:
+            if held:
+                raise StoreDown("out of memory") from error
+            return
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreDown(_short(error)) from error
+        self._announced.add(tenant)
 
 
 class Script:

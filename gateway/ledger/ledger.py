@@ -17,7 +17,7 @@ from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, reservation, worst_case
 from gateway.ledger.journal import Journal
 from gateway.ledger.limits import Budget, Headroom, Limits, Window, window
-from gateway.ledger.outbox import Alert, Outbox
+from gateway.ledger.outbox import Outbox, Tell
 from gateway.ledger.records import (
     NO_USAGE,
     Outcome,
@@ -55,7 +55,7 @@ class Ledger:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         chance: random.Random | None = None,
-        on_alert: Callable[[Alert], None] = lambda alert: None,
+        on_alert: Tell = lambda alert: None,
         flush_every_s: float = 0.025,
         reserve_deadline_s: float = 0.4,
         segment_bytes: int = 16 * 1024 * 1024,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from gateway.ledger.exchange import Exchange, Reply
 from gateway.ledger.lane import MAX_ENDINGS, Lane, Receipt
@@ -32,6 +33,23 @@ class Alert:
     limit_nano: int = 0
 
 
+Tell = Callable[[Alert], "asyncio.Future[None] | None"]
+"""Tells people of an alert. Gives what is done once they have been told, None where they have been already."""
+
+
+class Passed(NamedTuple):
+    """A threshold that a budget passed."""
+
+    tenant: str
+    counter: str
+    percent: int
+
+    @property
+    def name(self) -> str:
+        """Its name in the store."""
+        return f"{self.counter}|{self.percent}"
+
+
 class Outbox:
     """The lanes of a process."""
 
@@ -41,7 +59,7 @@ class Outbox:
         wal: Wal,
         *,
         clock: Callable[[], float],
-        on_alert: Callable[[Alert], None],
+        on_alert: Tell,
         flush_every_s: float,
         deadline_s: float,
         patience_s: float,
@@ -55,6 +73,9 @@ class Outbox:
         """Budget counter -> nano-USD let through on the local share since the store went away."""
         self.verdicts: dict[str, int] = {}
         """How many endings were DUP, LATE, ADJ or CONFLICT."""
+        self.telling: dict[Passed, asyncio.Future[None] | None] = {}
+        """Thresholds that this process tells of, until that is acknowledged; None where it is done."""
+        self._told: dict[Passed, None] = {}
         self._exchange = exchange
         self._wal = wal
         self._clock = clock
@@ -99,12 +120,24 @@ class Outbox:
             reply = await self._exchange.run(tenant, self._clock(), part, [], [])
             self._take(tenant, reply, [(b, None) for b in part])
 
-    def alert(self, alert: Alert) -> None:
-        """Tells people; a listener that fails does not disturb the books."""
+    def alert(self, alert: Alert) -> asyncio.Future[None] | None:
+        """Tells people; a listener that fails does not disturb the books. Gives what is done once they were told."""
         try:
-            self._on_alert(alert)
+            return self._on_alert(alert)
         except Exception:
             log.exception("alert_listener_failed", subject=alert.subject)
+            return None
+
+    def passed(self, passed: Passed, posted_nano: int, limit_nano: int) -> None:
+        """Tells people of a threshold, once however often this process hears of it."""
+        if passed in self._told:
+            self.telling.setdefault(passed, None)
+            return
+        if len(self._told) > _MOST_KNOWN:
+            del self._told[next(iter(self._told))]
+        self._told[passed] = None
+        tenant, counter, percent = passed
+        self.telling[passed] = self.alert(Alert(tenant, "budget", counter, percent, posted_nano, limit_nano))
 
     def _take_from(self, lane: Lane, reply: Reply, endings: list[tuple[Booking, Receipt | None]]) -> None:
         if reply.count <= lane.count:
@@ -121,7 +154,7 @@ class Outbox:
         for counter, held, posted in reply.touched:
             self.known[tenant, counter] = (held, posted)
         for counter, percent, posted, limit in reply.alerts:
-            self.alert(Alert(tenant, "budget", counter, percent, posted, limit))
+            self.passed(Passed(tenant, counter, percent), posted, limit)
         if reply.exceptions:
             self._except(tenant, reply.exceptions, [booking for booking, _ in endings])
 

@@ -15,13 +15,14 @@ from redis.exceptions import RedisError
 from gateway.background import end
 from gateway.ledger.archiver import Archiver, Unverified
 from gateway.ledger.attempt import Attempt
-from gateway.ledger.exchange import Exchange, StoreDown, tag
+from gateway.ledger.exchange import TENANTS, Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
 from gateway.ledger.holds import hold_again, renewal
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Alert, Outbox
 from gateway.ledger.records import Booking, line
 from gateway.ledger.recovery import TOO_OLD_S, Orphan, from_story
+from gateway.ledger.thresholds import Thresholds
 from gateway.ledger.underway import Underway
 from gateway.ledger.wal import Wal, lock_directory, remove_log
 from gateway.log import get_logger
@@ -35,8 +36,6 @@ REPLAY_S = 900.0
 """How far back endings are sent again when the store has lost writes: more than any failover takes."""
 _TICK_S, _RENEW_EVERY_S, _ARCHIVE_EVERY_S, _PATIENCE_S = 0.5, 30.0, 60.0, 10.0
 _PAGE, _MOST_READ_AHEAD = 500, 5000
-_TENANTS = "tenants"
-"""The set of all tenants that ever had an attempt, so that any process can sweep them."""
 
 
 class Upkeep:
@@ -69,7 +68,7 @@ class Upkeep:
         self._chance = chance
         self._sweep_every_s = sweep_every_s
         self._orphans = Orphans(store, outbox, clock)
-        self._announced: set[str] = set()
+        self._thresholds = Thresholds(store, outbox, wal.directory.name)
         self._greeted = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -97,6 +96,7 @@ class Upkeep:
         """Takes this process off the tenants' counts of exchanges, once nothing more will be exchanged."""
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(1.0):
+                await self._thresholds.acknowledge()
                 for tenant in self._outbox.lanes:
                     await self._store.execute_command("HDEL", tag(tenant) + "own", self._wal.directory.name)
 
@@ -129,10 +129,11 @@ class Upkeep:
     async def _tick(self) -> None:
         self._register()
         self._read_meters()
-        await self._announce()
+        await self._thresholds.acknowledge()
         for tenant in list(self._outbox.lost):
             self._outbox.lost.discard(tenant)
             log.error("store_lost_writes", tenant=tenant)
+            self._exchange.announce_again(tenant)
             await self._resend(tenant)
         for lane in self._outbox.lanes.values():
             if lane.spilled and lane.down_since is None and not lane.waiting:
@@ -141,25 +142,20 @@ class Upkeep:
     async def _sweep_round(self) -> None:
         if not self._greeted:
             await self._greet()
-        for tenant in await self._store.execute_command("SMEMBERS", _TENANTS):
+        for tenant in await self._store.execute_command("SMEMBERS", TENANTS):
             await self._sweep(tenant.decode())
             await self._orphans.settle_due(tenant.decode())
+            await self._thresholds.look(tenant.decode())
         await self._recover()
         self._wal.prune()
 
     async def _archive_round(self) -> None:
         await self._archiver.attach()
-        for tenant in await self._store.execute_command("SMEMBERS", _TENANTS):
+        for tenant in await self._store.execute_command("SMEMBERS", TENANTS):
             try:
                 await self._archiver.round(tenant.decode())
             except (OSError, Unverified) as error:
                 log.error("journal_not_archived", tenant=tenant.decode(), why=str(error))
-
-    async def _announce(self) -> None:
-        """Adds our tenants to the set that every process sweeps."""
-        if fresh := self._outbox.lanes.keys() - self._announced:
-            await self._store.execute_command("SADD", _TENANTS, *fresh)
-            self._announced |= fresh
 
     def _register(self) -> None:
         """Tells the store of attempts that live longer than a second, so that a lost host's are noticed."""

@@ -90,3 +90,19 @@ async def test_without_a_webhook_the_log_is_told(clock: SetClock) -> None:
     for _ in range(2_000):
         teller.tell(ALERT)
     await teller.close()
+
+
+async def test_an_alert_is_told_once_the_webhook_took_it(clock: SetClock) -> None:
+    """Or all tries are over; until then its threshold is kept in the store. Without a webhook the log is enough."""
+    teller = alerts(clock, Metrics())
+    await teller.start(Webhook(500, *[204] * 1, *[500] * TRIES))
+    first, second = teller.tell(ALERT), teller.tell(ALERT)
+    assert first is not None and second is not None
+    assert not first.done()
+    await until(first.done)
+    await until(second.done)
+    await teller.close()
+    waiting = teller.tell(ALERT)
+    assert waiting is not None and not waiting.done()
+    nobody = Alerts(None, None, Metrics(), clock=clock, chance=random.Random(1))
+    assert nobody.tell(ALERT) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -141,3 +142,21 @@ async def test_a_budget_is_not_overrun_by_the_dying(store: Redis, session_store:
     async with open_ledger(store, tmp_path):
         await audit(store)
         assert await posted(store) <= DOLLAR
+
+
+@pytest.mark.parametrize(("point", "cost"), [("held", HOLD), ("sent", 10 * HOLD)])
+async def test_a_new_tenants_first_second_is_swept_without_its_machine(
+    store: Redis, session_store: StoreServer, tmp_path: Path, point: str, cost: int
+) -> None:
+    """The process and its disk are gone at once and nobody asks for the tenant again: its holds are booked at worst."""
+    await (await child(point, session_store, tmp_path / "lost")).wait()
+    shutil.rmtree(tmp_path / "lost")
+    for aid, lease in await store.zrange(tag("main") + "if", 0, -1, withscores=True):
+        await store.zadd(tag("main") + "if", {aid: lease - 180_000})
+    async with open_ledger(store, tmp_path / "other", sweep_every_s=0.05):
+
+        async def swept() -> bool:
+            return await store.hlen(tag("main") + "h") == 0
+
+        await until_async(swept)
+        assert sum(e["cost_nano_usd"] for e in await audit(store)) == cost == await posted(store)

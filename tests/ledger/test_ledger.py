@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from gateway.errors import CallerError, GatewayUnavailable, Kind, RoutingError
 from gateway.ledger.exchange import Exchange, tag
 from gateway.ledger.history import read_log
-from gateway.ledger.ledger import Alert
 from gateway.ledger.limits import Budget, Cap, Limits
+from gateway.ledger.outbox import Alert
 from gateway.ledger.records import aid_hour, booking, encode, line, tombstone, usage_numbers
 from gateway.types import Price, Rates, Usage
 

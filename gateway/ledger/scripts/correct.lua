@@ -1,10 +1,11 @@
 -- correct: books what is known better by now, as differences; what was booked before stays as it is. load is {run, items},
 -- each item {aid, hour of the aid, nano as booked so far, roll-up hour, roll-up day, dimension, differences, difference in nano,
 -- tag dimensions, {{budget counter, limit, forget at}..}, journal line}. Only the run that `correcting` names may.
--- Gives {LOCKED} or {OK, indexes of what was booked otherwise meanwhile and so left alone, thresholds passed}.
+-- Gives {LOCKED} or {OK, indexes of what was booked otherwise meanwhile and so left alone}. Thresholds passed are told by whoever
+-- looks next.
 local LOCK_S, INDEX_S = 60, 400 * 86400
 local run, items = unpack(load)
-if redis.call('GET', tag .. 'correcting') ~= run then return cmsgpack.pack({'LOCKED', {}, {}}) end
+if redis.call('GET', tag .. 'correcting') ~= run then return cmsgpack.pack({'LOCKED', {}}) end
 redis.call('EXPIRE', tag .. 'correcting', LOCK_S)
 
 local markers, moved, alerts = read_markers(items), {}, {}
@@ -43,6 +44,6 @@ if #applied > 0 then
   add_cells('r:h:', hours, 14 * 86400)
   add_cells('r:d:', days, 400 * 86400)
   add_cells('r:t:', tags, 400 * 86400)
-  post(posts, alerts)
+  post(posts, alerts, '')
 end
-return cmsgpack.pack({'OK', moved, alerts})
+return cmsgpack.pack({'OK', moved})

@@ -13,7 +13,7 @@ end
 -- One exchange; load is {owner, client's ms, finishes, reservations, renewals}. Endings first, so that what they free can be
 -- held again by the reservations beside them. The count of this owner's exchanges tells it whether the store has lost any.
 local owner, client_ms, finishes, reservations, renewals = unpack(load)
-local exceptions, touched, alerts = finish(finishes)
+local exceptions, touched, alerts = finish(finishes, owner)
 local verdicts = reserve(reservations, client_ms)
 renew(renewals)
 local count = redis.call('HINCRBY', tag .. 'own', owner, 1)

@@ -46,7 +46,8 @@ local function capped_tag(day, dim)
   return name .. '\31__other__' .. rest
 end
 
-local function post(posts, alerts)
+-- Posts and frees; thresholds passed are kept in `alerts` until `owner`, or another process, has told of them.
+local function post(posts, alerts, owner)
   local touched = {}
   for counter, p in pairs(posts) do
     local key = tag .. counter
@@ -58,6 +59,7 @@ local function post(posts, alerts)
         local threshold = p.limit * percent / 100
         if posted - p.nano < threshold and posted >= threshold and redis.call('HSETNX', key, 'a' .. percent, 1) == 1 then
           alerts[#alerts + 1] = {counter, percent, posted, p.limit}
+          redis.call('HSET', tag .. 'alerts', counter .. '|' .. percent, cmsgpack.pack({owner, now, posted, p.limit}))
         end
       end
     end
@@ -78,7 +80,7 @@ local function correct_tokens(corrections)
   redis.call('HSET', tag .. 'rl', unpack(writes))
 end
 
-local function finish(items)
+local function finish(items, owner)
   local exceptions, alerts, lines, posts = {}, {}, {}, {}
   if #items == 0 then return exceptions, {}, alerts end
   local markers, ended, held, maybe = read_markers(items), {}, {}, {}
@@ -185,5 +187,5 @@ local function finish(items)
   add_cells('r:d:', days, 400 * 86400)
   add_cells('r:t:', tags, 400 * 86400)
   correct_tokens(corrections)
-  return exceptions, post(posts, alerts), alerts
+  return exceptions, post(posts, alerts, owner), alerts
 end
