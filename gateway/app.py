@@ -49,9 +49,11 @@ from gateway.routing.canaries import Canaries
 from gateway.routing.decisions import Decisions
 from gateway.routing.feedback import Feedback
 from gateway.routing.health import Breakers, Transition
+from gateway.routing.outliers import Outliers
 from gateway.routing.recent import Recent
 from gateway.routing.retry import RetryBudgets
 from gateway.routing.sessions import Sessions
+from gateway.routing.sharing import SharedHealth
 from gateway.routing.stats import Statistics
 from gateway.settings import Settings
 from gateway.storage.client import StoreTooOld
@@ -202,6 +204,9 @@ async def open_gateway(
         await sessions.start()
         stack.push_async_callback(sessions.close)
         statistics = Statistics(monotonic)
+        breakers = Breakers(monotonic, clock, chance.random, [_log_transition(metrics)])
+        outliers = Outliers(breakers, lambda: catalog.current, monotonic)
+        shared_health = SharedHealth(store, breakers, statistics, outliers, monotonic)
         canaries = Canaries(store, statistics, lambda: catalog.current, clock)
         await canaries.start()
         stack.push_async_callback(canaries.close)
@@ -224,7 +229,7 @@ async def open_gateway(
             ledger=ledger,
             rates=rates,
             upstream=upstream,
-            breakers=Breakers(monotonic, clock, chance.random, [_log_transition(metrics)]),
+            breakers=breakers,
             statistics=statistics,
             retries=RetryBudgets(monotonic),
             departures=Departures(),
@@ -244,6 +249,8 @@ async def open_gateway(
         metrics.journal_records.set_function(lambda: ledger.lag["journal_records"])
         await living.start()
         stack.push_async_callback(living.close)
+        await shared_health.start()
+        stack.push_async_callback(shared_health.close)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(catalog.reload()))
         sys.stdout.write(banner(settings, opened.new_app_key, opened.new_admin_token))

@@ -170,6 +170,9 @@ class GatewayUnavailable(GatewayError):
     """We cannot serve this now: ledger down, shedding, draining."""
 
 
+_OF_GATEWAYS = (502, 503, 504)
+
+
 class UpstreamError(GatewayError):
     """A provider refused, failed or was not reached; what an attempt ends with when it ends badly.
 
@@ -191,6 +194,11 @@ class UpstreamError(GatewayError):
     @property
     def try_next(self) -> bool:
         return self.spec.try_next
+
+    @property
+    def of_gateway(self) -> bool:
+        """Whether it did not get as far as the model's own server, as far as can be told from here."""
+        return self.upstream_status in _OF_GATEWAYS or self.kind in (Kind.UNREACHABLE, Kind.TIMED_OUT)
 
 
 class CatalogError(TiergateError):

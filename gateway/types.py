@@ -298,6 +298,8 @@ class Provider:
     """What only this adapter understands, e.g. Azure's `api_version`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     concurrency: int | None = None
+    """Calls at once, all of its deployments together."""
+    slow_ttft_s: float | None = None
     breaker: bool = True
     """Whether its failures open breakers and its refusals cool deployments down."""
 
@@ -351,6 +353,8 @@ class Deployment:
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    slow_ttft_s: float | None = None
+    """From when on a stream that begins later than this counts as slow; None for what tier or provider say."""
     endpoint: Endpoint | None = None
     """None only where the provider is unavailable."""
     stream_endpoint: Endpoint | None = None
@@ -396,6 +400,7 @@ class Tier:
     min_output_tokens: int | None = None
     """Fewest tokens of answer that a budget may leave; None for the defaults of each sort of budget."""
     timeouts: Timeouts | None = None
+    slow_ttft_s: float | None = None
     description: str = ""
     fallback: tuple[Deployment, ...] = ()
     """Stand in where no other deployment of the tier is usable at all (no provider has a key): the sandbox, say."""
@@ -436,6 +441,8 @@ class Needs(Struct, frozen=True, array_like=True):
     """The caller's cap on each choice, None where the caller gave none."""
     choices: int = 1
     stream: bool = False
+    text_bytes: int = 0
+    """Length of the prompt in JSON, from which tokens can be estimated; 0 where it holds media."""
 
 
 class Health(Struct, frozen=True, array_like=True):
@@ -445,6 +452,8 @@ class Health(Struct, frozen=True, array_like=True):
     until_at: float | None = None
     """When that ends, where known."""
     detail: str = ""
+    last_resort: bool = False
+    """Whether an open breaker still lets a request through that nobody else can serve."""
 
 
 class Stats(Struct, frozen=True, array_like=True):
@@ -455,6 +464,8 @@ class Stats(Struct, frozen=True, array_like=True):
     error_rate: float
     output_tokens: float
     samples: int
+    bytes_per_token: float = 0.0
+    """Of prompts, as its provider counts them; 0 where that is not known."""
 
 
 class Facts(Struct, frozen=True, array_like=True):

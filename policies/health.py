@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.types import Candidate, Facts
+from gateway.types import Candidate, Facts, Health
 from policies.base import Context, Decision
 from policies.rules import Filter
 
@@ -20,8 +20,9 @@ _WORDS = {
 class Healthy(Filter):
     """Drops deployments that have something against them in the health view.
 
-    Where that leaves none, those that merely rest are kept after all, the first to be back first: a rest moves traffic
-    elsewhere, and where there is no elsewhere the provider's own answer serves the caller better than ours.
+    Where that leaves none, those that rest, are set aside, or whose open breaker is a last resort are kept after all,
+    the first to be back first: these move traffic elsewhere, and where there is no elsewhere the provider's own answer
+    serves the caller better than ours.
     """
 
     name = "healthy"
@@ -47,7 +48,11 @@ class Healthy(Filter):
 
 
 def _last_resort(candidates: Sequence[Candidate], decision: Decision, facts: Facts) -> Decision:
-    resting = [c for c in candidates if facts.health[c.deployment.name].state == "resting"]
-    resting.sort(key=lambda c: facts.health[c.deployment.name].until_at or 0.0)
-    names = {c.deployment.name for c in resting}
-    return Decision(resting, [drop for drop in decision.dropped if drop.deployment not in names])
+    spare = [c for c in candidates if _merely_steered(facts.health[c.deployment.name])]
+    spare.sort(key=lambda c: facts.health[c.deployment.name].until_at or 0.0)
+    names = {c.deployment.name for c in spare}
+    return Decision(spare, [drop for drop in decision.dropped if drop.deployment not in names])
+
+
+def _merely_steered(health: Health) -> bool:
+    return health.last_resort or health.state in ("resting", "ejected")

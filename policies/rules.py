@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.types import Candidate, Drop, Stats
+from gateway.types import Candidate, Drop, Needs, Stats
 from policies.base import Context, Decision
 
 ENOUGH_SAMPLES = 10
@@ -49,6 +49,13 @@ class Order(ABC):
         if len(candidates) < 2:
             return Decision(candidates)
         return Decision(sorted(candidates, key=lambda candidate: self.rank(candidate, context)))
+
+
+def expected_input_tokens(needs: Needs, stats: Stats | None) -> int:
+    """How many tokens this deployment is likely to count the prompt as, by what was learned of its tokenizer."""
+    if stats is None or not stats.bytes_per_token or not needs.text_bytes:
+        return needs.input_tokens
+    return int(needs.text_bytes / stats.bytes_per_token) + 1
 
 
 def expected_output_tokens(cap: int | None, stats: Stats | None) -> int:

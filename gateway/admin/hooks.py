@@ -81,6 +81,8 @@ def _health(gateway: Gateway) -> dict[str, Any]:
                 "status": deployment.model.status,
                 "breaker": standing.breaker if standing else "closed",
                 "in_flight": standing.in_flight if standing else 0,
+                "ejections": standing.ejections if standing else 0,
+                "ejection_ignored": standing.ejection_ignored if standing else False,
                 "state": trouble.state if trouble else "healthy",
                 "until_at": trouble.until_at if trouble else None,
                 "detail": trouble.detail if trouble else "",

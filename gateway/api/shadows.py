@@ -81,7 +81,11 @@ class Shadows:
 
 async def _send(gateway: Gateway, request_id: str, copied: Planned, copy: Copy, number: int) -> None:
     deployment = _deployment(copied, copy)
-    permit = None if deployment is None else gateway.breakers.admit(deployment.name, deployment.concurrency)
+    permit = None
+    if deployment is not None:
+        permit = gateway.breakers.admit(
+            deployment.name, deployment.concurrency, of_provider=deployment.provider.concurrency
+        )
     if deployment is None or permit is None:
         log.info("shadow_not_sent", experiment=copy.arm.experiment, reason="no usable deployment")
         return

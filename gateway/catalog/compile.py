@@ -127,6 +127,7 @@ class _Compiler:
             api_key=api_key,
             unavailable=no_address or no_key or no_option or self._learned.unusable.get(name),
             timeouts=_timeouts(entry.timeouts),
+            slow_ttft_s=entry.slow_ttft_s,
             retries=entry.retries,
             breaker=not adapter.steerable if entry.breaker is None else entry.breaker,
             allow_private=entry.allow_private,
@@ -200,6 +201,7 @@ class _Compiler:
             rpm=entry.rpm or provider_entry.rpm,
             tpm=entry.tpm or provider_entry.tpm,
             concurrency=entry.concurrency,
+            slow_ttft_s=entry.slow_ttft_s,
             endpoint=self._endpoint(path, provider, entry.id, stream=False),
             stream_endpoint=self._endpoint(path, provider, entry.id, stream=True),
         )
@@ -269,6 +271,7 @@ def _tier(
         on_caller_left=_on_caller_left(entry),
         min_output_tokens=entry.min_output_tokens,
         timeouts=None if entry.timeouts is None else _timeouts(entry.timeouts),
+        slow_ttft_s=entry.slow_ttft_s,
         description=entry.description,
         fallback=of(entry.fallback_models),
         overrides=tuple(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from gateway.catalog.entry import Can, Category, Count, Entry, Name, Text, Token
+from gateway.catalog.entry import Can, Category, Count, Entry, Name, Seconds, Text, Token
 from gateway.catalog.params import ParamRanges, Params, UnsupportedParams
 from gateway.catalog.prices import PriceEntry
 
@@ -65,6 +65,8 @@ class DeploymentEntry(Entry):
     """Tokens a minute, by everyone together. Default: the provider's."""
     concurrency: Count | None = None
     """Requests at once, at all replicas together. Default: no limit of its own."""
+    slow_ttft_s: Seconds | None = None
+    """A stream that begins later counts as slow for its breaker. Default: the tier's, else the provider's."""
 
 
 class ModelEntry(Entry):

@@ -59,6 +59,8 @@ class ProviderEntry(Entry):
     """Default model for each category."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
     """Limits of one attempt."""
+    slow_ttft_s: Seconds | None = None
+    """A stream that begins later counts as slow; mostly slow ones open the breaker. Default: half of `first_byte_s`."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Further attempts after the first, over all candidates, that failures of this provider may cause."""
     breaker: bool | None = None

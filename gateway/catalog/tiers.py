@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
 
-from gateway.catalog.entry import Can, Count, Entry, Name, Text, Token
+from gateway.catalog.entry import Can, Count, Entry, Name, Seconds, Text, Token
 from gateway.catalog.params import Params
 from gateway.catalog.providers import TimeoutsEntry
 
@@ -74,6 +74,8 @@ class TierEntry(Entry):
     """Request parameters that apply where neither preset nor caller says otherwise."""
     timeouts: TimeoutsEntry | None = None
     """Limits of one attempt in this tier. Default: the provider's."""
+    slow_ttft_s: Seconds | None = None
+    """A stream that begins later counts as slow for the deployment's breaker. Default: the provider's."""
     on_caller_left: Literal["cancel", "drain"] | CallerLeftEntry = "cancel"
     """What becomes of an answer whose caller has gone: `cancel`, `drain`, or a mapping with limits."""
     min_output_tokens: Count | None = None

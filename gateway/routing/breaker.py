@@ -20,8 +20,11 @@ from gateway.routing.window import WINDOW_S, Window
 FAILURES_IN_A_ROW = 5
 CALLS_TO_JUDGE = 20
 FAILED_SHARE = 0.5
+SLOW_SHARE = 0.8
 FIRST_OPEN_S = 5.0
 LONGEST_OPEN_S = 60.0
+BELIEVED_S = 10.0
+"""So long a call that went well here counts for more than what another replica says."""
 JITTER = 0.2
 TRIALS = 3
 """Calls that a half-open breaker lets through at a time."""
@@ -37,7 +40,8 @@ _STATES: Mapping[str, State] = {
 
 
 class Breaker:
-    """Opens after failures in a row, or where half of the recent calls failed; then lets a few trials through.
+    """Opens after failures in a row, or where half of the recent calls failed or most of them began slowly; then lets a
+    few trials through.
 
     Each opening lasts twice as long as the one before, until trials succeed. `clock` gives monotonic seconds, `chance`
     numbers in [0, 1) for the jitter; `moved` is called with the breaker and its old state after each change.
@@ -50,8 +54,12 @@ class Breaker:
         "_moved",
         "_openings",
         "_pybreaker",
+        "_slow",
+        "_told_for_s",
+        "_went_well_at",
         "_window",
         "epoch",
+        "lenient",
         "open_until",
         "reason",
         "state",
@@ -72,6 +80,13 @@ class Breaker:
         """Whether pybreaker has counted a failure that a success must reset."""
         self._openings = 0
         """How often it opened since it was last closed."""
+        self._slow = False
+        """Whether it opened for slow starts, which a trial must then prove wrong."""
+        self._told_for_s: float | None = None
+        """For how long another replica's is open, while this one follows it."""
+        self._went_well_at = -math.inf
+        self.lenient = False
+        """Whether an open one still admits calls that nobody else can serve: it is slow, or only said to fail."""
         self.state: State = "closed"
         self.epoch = 0
         """Counts changes of state: a call that was let in before the last one says nothing of what is now."""
@@ -85,12 +100,20 @@ class Breaker:
     def failures_in_a_row(self) -> int:
         return int(self._pybreaker.fail_counter)
 
-    def lets_in(self) -> bool:
-        """Whether a call may be made now; in the half-open state it takes a trial's place with it."""
+    @property
+    def told(self) -> bool:
+        """Whether it follows another replica's."""
+        return self._told_for_s is not None
+
+    def lets_in(self, *, last_resort: bool = False) -> bool:
+        """Whether a call may be made now; in the half-open state it takes a trial's place with it.
+
+        `last_resort` is for a call that nobody else can serve.
+        """
         if self.state == "closed":
             return True
         if self._clock() < self.open_until:
-            return False
+            return self.lenient and last_resort
         if self.state == "open":
             self.reason = "its time is over, trials begin"
             self._pybreaker.half_open()
@@ -99,26 +122,46 @@ class Breaker:
         self.trials += 1
         return True
 
-    def judge(self, epoch: int, verdict: Verdict) -> None:
-        """Takes the verdict of a call that was let in at `epoch`; neutral only hands a trial's place back."""
+    def judge(self, epoch: int, verdict: Verdict, slow: bool | None = None) -> None:
+        """Takes the verdict of a call that was let in at `epoch`; neutral only hands a trial's place back.
+
+        `slow` says whether a call that went well began slowly, None where that was not timed.
+        """
         if epoch != self.epoch:
             return
         if self.state == "half_open":
             self.trials -= 1
         if verdict == "success":
-            self._window.add(self._clock(), failed=False)
+            self._went_well_at = now = self._clock()
+            if self.state == "open":
+                return  # a last resort; what becomes of the breaker is for the trials to say
+            self._window.add(now, failed=False, slow=slow)
+            if slow and self._begins_slowly(now):
+                return
             if self._failing or self.state == "half_open":
                 self._failing = False
                 self.reason = f"{GOOD_TRIALS} trials succeeded"
                 self._pybreaker.call(_succeed)
         elif verdict == "failure":
-            self._fail()
+            self._went_well_at = -math.inf
+            if self.state != "open":
+                self._fail()
+
+    def follow(self, for_s: float, reason: str) -> None:
+        """Opens a closed one for so long because another replica's is open, unless calls go well here."""
+        if self.state == "closed" and self._clock() - self._went_well_at > BELIEVED_S:
+            self.reason = f"another replica: {reason}"
+            self._told_for_s = for_s
+            self._pybreaker.open()
 
     def _fail(self) -> None:
         now = self._clock()
         self._window.add(now, failed=True)
         self._failing = True
-        self.reason = "a trial failed" if self.state == "half_open" else f"{FAILURES_IN_A_ROW} failures in a row"
+        if self.state == "half_open":
+            self._fail_trial("a trial failed", slow=False)
+            return
+        self.reason = f"{FAILURES_IN_A_ROW} failures in a row"
         with suppress(_Failure, pybreaker.CircuitBreakerError):
             self._pybreaker.call(_fail)
         if self.state == "closed":
@@ -126,6 +169,26 @@ class Breaker:
             if calls >= CALLS_TO_JUDGE and failures >= calls * FAILED_SHARE:
                 self.reason = f"{failures} of {calls} calls failed within {WINDOW_S:.0f} s"
                 self._pybreaker.open()
+
+    def _begins_slowly(self, now: float) -> bool:
+        """Whether it opened, because of this slow start and those before it."""
+        if self.state == "half_open":
+            if self._slow:
+                self._fail_trial("a trial began slowly", slow=True)
+            return self._slow
+        timed, slow = self._window.starts(now)
+        if timed < CALLS_TO_JUDGE or slow < timed * SLOW_SHARE:
+            return False
+        self.reason = f"{slow} of {timed} streams began slowly within {WINDOW_S:.0f} s"
+        self._slow = True
+        self._pybreaker.open()
+        return True
+
+    def _fail_trial(self, reason: str, *, slow: bool) -> None:
+        self.reason = reason
+        self._slow = slow
+        with suppress(_Failure, pybreaker.CircuitBreakerError):
+            self._pybreaker.call(_fail)
 
     def _move(self, new: State) -> None:
         """Follows pybreaker into a new state."""
@@ -135,11 +198,18 @@ class Breaker:
         self._failing = False
         self._window.clear()
         if new == "open":
-            for_s = min(FIRST_OPEN_S * 2**self._openings, LONGEST_OPEN_S)
-            self.open_until = self._clock() + for_s * (1 - JITTER + 2 * JITTER * self._chance())
-            self._openings = min(self._openings + 1, 16)
-        elif new == "closed":
-            self._openings = 0
+            self.lenient = self._slow or self.told
+            if self._told_for_s is not None:
+                self.open_until = self._clock() + self._told_for_s
+            else:
+                for_s = min(FIRST_OPEN_S * 2**self._openings, LONGEST_OPEN_S)
+                self.open_until = self._clock() + for_s * (1 - JITTER + 2 * JITTER * self._chance())
+                self._openings = min(self._openings + 1, 16)
+        else:
+            self._told_for_s = None
+            if new == "closed":
+                self._openings = 0
+                self._slow = False
         self._moved(self, old)
 
 

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from gateway.chat import Chat
 from gateway.errors import bad_request
-from gateway.types import Capability, Needs, Options
+from gateway.types import Capability, Needs, Options, mask_of
 
 _BYTES_PER_TOKEN = 4
 """Of English text and code in JSON; other scripts have fewer bytes to a token but more tokens to a word."""
@@ -61,6 +61,10 @@ _MEDIA: Mapping[str, _Medium] = {
     "video_url": _Medium(Capability.VIDEO_INPUT.bit, "video_url", 20_000, 400, 1_000_000, 1),
 }
 _parts = msgspec.json.Decoder(list[_Part])
+
+_MEDIA_INPUT = mask_of(
+    [Capability.IMAGE_INPUT, Capability.AUDIO_INPUT, Capability.DOCUMENT_INPUT, Capability.VIDEO_INPUT]
+)
 
 _STREAMING = Capability.STREAMING.bit
 _TEXT_OUTPUT = Capability.TEXT_OUTPUT.bit
@@ -129,6 +133,7 @@ def infer_needs(chat: Chat, options: Options) -> Needs:
         head.max_completion_tokens if head.max_completion_tokens is not None else head.max_tokens,
         choices,
         chat.stream,
+        prompt_bytes if mask & _MEDIA_INPUT == 0 else 0,
     )
 
 

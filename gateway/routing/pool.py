@@ -9,7 +9,7 @@ from gateway.types import Candidate, Deployment, Drop, Facts, Needs, Options, Pr
 from policies.base import Context
 from policies.capability import Capable
 from policies.cost import charge
-from policies.rules import expected_output_tokens
+from policies.rules import expected_input_tokens, expected_output_tokens
 from policies.status import InUse
 
 _STATIC = (InUse(), Capable())
@@ -62,7 +62,7 @@ class Pool:
             if price is not None:
                 learned = stats.get(deployment.name) if stats else None
                 output_tokens = expected_output_tokens(needs.output_tokens, learned) * needs.choices
-                expected_nano = charge(price, needs.input_tokens, output_tokens, facts.now)
+                expected_nano = charge(price, expected_input_tokens(needs, learned), output_tokens, facts.now)
             found.append(Candidate(deployment, price, expected_nano))
         return found
 

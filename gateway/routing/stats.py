@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.types import Stats
 
 _WEIGHT = 0.1
 """Of the newest observation; the twentieth before it counts an eighth as much. The first few are averaged plainly."""
+_MOST_SAY = 20
+"""What a replica measured weighs as many calls as it made, up to so many: its means hold no more than that."""
 FORGOTTEN_AFTER_S = 900.0
 """A deployment that nobody called for so long is unmeasured again, and so gets another chance."""
+_DEAF_S = 15.0
+"""So long after something was forgotten here, what others say of it may be from before."""
+_PLAUSIBLE_BYTES_PER_TOKEN = (0.5, 16.0)
 
 
 class Statistics:
-    """The observations of all deployments in this process. `clock` gives monotonic seconds."""
+    """The observations of all deployments in this process, with those of the other replicas.
 
-    __slots__ = ("_clock", "_seen_at", "_stats", "_sweep_at")
+    `clock` gives monotonic seconds.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_clock",
+        "_deaf_until",
+        "_forgotten",
+        "_heard",
+        "_heard_at",
+        "_own",
+        "_seen_at",
+        "_sweep_at",
+        "_view",
+    )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._stats: dict[str, Stats] = {}
+        self._own: dict[str, Stats] = {}
+        self._heard: dict[str, tuple[Stats, ...]] = {}
+        self._view: dict[str, Stats] = {}
+        """Both together."""
+        self._changed: set[str] = set()
+        self._forgotten: set[str] = set()
+        self._heard_at = -FORGOTTEN_AFTER_S
         self._seen_at: dict[str, float] = {}
+        self._deaf_until: dict[str, float] = {}
         self._sweep_at = clock() + FORGOTTEN_AFTER_S
 
     def observe(
@@ -31,37 +57,79 @@ class Statistics:
         ttft_ms: float | None = None,
         tokens_per_s: float | None = None,
         output_tokens: int | None = None,
+        bytes_per_token: float | None = None,
     ) -> None:
         """Counts one attempt; what is None was not measured and changes nothing.
 
         `ttft_ms` is the time to the first event, `tokens_per_s` the speed from there on, `output_tokens` the length of
-        one choice.
+        one choice, `bytes_per_token` that of the prompt in JSON; what no tokenizer counts is left out.
         """
-        old = self._stats.get(deployment, _NOTHING)
+        old = self._own.get(deployment, _NOTHING)
         samples = old.samples + 1
         weight = max(_WEIGHT, 1 / samples)
-        self._stats[deployment] = Stats(
+        if bytes_per_token is not None:
+            least, most = _PLAUSIBLE_BYTES_PER_TOKEN
+            if not least <= bytes_per_token <= most:
+                bytes_per_token = None
+        new = Stats(
             _blend(old.ttft_ms, ttft_ms, weight),
             _blend(old.tokens_per_s, tokens_per_s, weight),
             old.error_rate + (failed - old.error_rate) * weight,
             _blend(old.output_tokens, output_tokens, weight),
             samples,
+            _blend(old.bytes_per_token, bytes_per_token, weight),
         )
+        self._own[deployment] = new
+        heard = self._heard.get(deployment)
+        self._view[deployment] = new if heard is None else _together((new, *heard))
+        self._changed.add(deployment)
         self._seen_at[deployment] = self._clock()
 
     def forget(self, deployment: str) -> None:
-        """Counts the deployment as unmeasured again."""
-        self._stats.pop(deployment, None)
-        self._seen_at.pop(deployment, None)
+        """Counts the deployment as unmeasured again, whatever other replicas still say."""
+        self._deaf_until[deployment] = self._clock() + _DEAF_S
+        for kept in (self._own, self._heard, self._view, self._seen_at):
+            kept.pop(deployment, None)
+        self._changed.discard(deployment)
+        self._forgotten.add(deployment)
+
+    def take_forgotten(self) -> set[str]:
+        """What was forgotten since it was last asked for, and should be everywhere."""
+        forgotten, self._forgotten = self._forgotten, set()
+        return forgotten
+
+    def take_changed(self) -> dict[str, Stats]:
+        """What this process observed of the deployments that were called since it was last asked for."""
+        changed, self._changed = self._changed, set()
+        return {name: self._own[name] for name in changed if name in self._own}
+
+    def hear(self, heard: Mapping[str, Sequence[Stats]]) -> None:
+        """Takes what each other replica observed lately, in place of what was heard before."""
+        now = self._clock()
+        self._deaf_until = {name: until for name, until in self._deaf_until.items() if until > now}
+        self._heard_at = now
+        self._heard = {name: tuple(said) for name, said in heard.items() if name not in self._deaf_until}
+        view = dict(self._own)
+        for name, said in self._heard.items():
+            own = self._own.get(name)
+            view[name] = _together(said if own is None else (own, *said))
+        self._view = view
 
     def view(self) -> Mapping[str, Stats]:
         """The statistics by deployment. The mapping is live, its values never change: record at once what must stay."""
         now = self._clock()
         if now >= self._sweep_at:
             self._sweep_at = now + FORGOTTEN_AFTER_S / 10
+            if self._heard and now - self._heard_at >= FORGOTTEN_AFTER_S:
+                self.hear({})
             for deployment in [d for d, at in self._seen_at.items() if now - at >= FORGOTTEN_AFTER_S]:
-                del self._stats[deployment], self._seen_at[deployment]
-        return self._stats
+                del self._own[deployment], self._seen_at[deployment]
+                heard = self._heard.get(deployment)
+                if heard is None:
+                    del self._view[deployment]
+                else:
+                    self._view[deployment] = _together(heard)
+        return self._view
 
 
 _NOTHING = Stats(0.0, 0.0, 0.0, 0.0, 0)
@@ -72,3 +140,23 @@ def _blend(old: float, new: float | None, weight: float) -> float:
     if new is None:
         return old
     return old + (new - old) * weight if old else float(new)
+
+
+def _together(all_said: Sequence[Stats]) -> Stats:
+    """The replicas' means in one; each weighs as much as it knows, and 0 was never measured but for errors."""
+    if len(all_said) == 1:
+        return all_said[0]
+    weighed = [(said, min(said.samples, _MOST_SAY)) for said in all_said]
+
+    def mean(values: Sequence[tuple[float, int]]) -> float:
+        total = sum(weight for _, weight in values)
+        return sum(value * weight for value, weight in values) / total if total else 0.0
+
+    return Stats(
+        mean([(said.ttft_ms, weight) for said, weight in weighed if said.ttft_ms]),
+        mean([(said.tokens_per_s, weight) for said, weight in weighed if said.tokens_per_s]),
+        mean([(said.error_rate, weight) for said, weight in weighed]),
+        mean([(said.output_tokens, weight) for said, weight in weighed if said.output_tokens]),
+        sum(said.samples for said in all_said),
+        mean([(said.bytes_per_token, weight) for said, weight in weighed if said.bytes_per_token]),
+    )

@@ -33,7 +33,10 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
             await asyncio.sleep(delay_s(len(exchange.failures), gateway.chance.random()))
         deployment = candidate.deployment
         permit = gateway.breakers.admit(
-            deployment.name, deployment.concurrency, despite_rest=deployment.name in planned.facts.health
+            deployment.name,
+            deployment.concurrency,
+            of_provider=deployment.provider.concurrency,
+            despite_rest=deployment.name in planned.facts.health,
         )
         if permit is None:
             continue

@@ -27,6 +27,7 @@ from gateway.routing.health import Permit
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse
+from policies.rules import expected_input_tokens
 
 _ERROR_BODY_BYTES = 256 * 1024
 _REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
@@ -35,6 +36,8 @@ _LEAST_REST_S = 1.0
 """A deployment at its limit that has room again sooner is not kept out of plans: asking it tells."""
 _LEAST_FOR_ITS_COST = 16
 """Fewest tokens that a request's own `max_cost_usd` must leave for the answer where the tier says nothing else."""
+_LEAST_TEXT_BYTES = 256
+"""Shorter prompts are mostly framing, and tell little of a tokenizer."""
 
 
 class Call:
@@ -104,7 +107,7 @@ class Call:
             catalog=planned.routing.snapshot.version,
             stream=planned.chat.stream,
             retry=len(exchange.attempts) if number is None else number,
-            input_tokens=needs.input_tokens,
+            input_tokens=expected_input_tokens(needs, planned.facts.stats.get(deployment.name)),
             input_bound_tokens=needs.input_bound_tokens,
             output_tokens=needs.output_tokens,
             output_limit_tokens=deployment.model.output_tokens,
@@ -253,7 +256,7 @@ class Call:
         answer = self.completion or self.stream
         usage = answer.usage if answer else None
         cost = self._settle(usage, "complete", answer.service_tier if answer else None)
-        self.permit.settle("success")
+        self.permit.settle("success", slow=self._slow())
         self._observe(usage)
         if self.response is not None:
             self.response.finish()
@@ -300,7 +303,7 @@ class Call:
         if not deployment.provider.breaker:
             self.permit.settle("neutral")
             return
-        self.permit.settle(error.verdict)
+        self.permit.settle(error.verdict, gateway_error=error.of_gateway)
         if error.kind is Kind.RATE_LIMITED:
             gateway.breakers.rest(deployment.name, error.retry_after_s)
         elif error.kind in (Kind.PROVIDER_QUOTA, Kind.OUR_KEY_REFUSED):
@@ -348,6 +351,17 @@ class Call:
         self._record(settlement, usage, error)
         return self.cost_nano
 
+    def _slow(self) -> bool | None:
+        """Whether its stream began later than its deployment, tier or provider have it; None where nothing streamed."""
+        if self.stream is None or self.ttft_ms is None or not self.candidate.deployment.provider.breaker:
+            return None
+        deployment, tier = self.candidate.deployment, self.planned.target.tier
+        provider = deployment.provider
+        slow_s = deployment.slow_ttft_s or tier.slow_ttft_s or provider.slow_ttft_s
+        if slow_s is None:
+            slow_s = (tier.timeouts or provider.timeouts).first_byte_s / 2
+        return self.ttft_ms > slow_s * 1000
+
     def _observe(self, usage: Usage | None) -> None:
         """What this answer tells of its deployment's speed."""
         tokens = usage.completion_tokens if usage else None
@@ -360,7 +374,15 @@ class Call:
             ttft_ms=self.ttft_ms,
             tokens_per_s=speed,
             output_tokens=tokens // self.attempt.choices if tokens else None,
+            bytes_per_token=self._bytes_per_token(usage),
         )
+
+    def _bytes_per_token(self, usage: Usage | None) -> float | None:
+        """How the provider's tokenizer took the prompt; None where it did not say or the prompt is mostly framing."""
+        text_bytes = self.planned.needs.text_bytes
+        if usage is None or self._estimated or text_bytes < _LEAST_TEXT_BYTES or not usage.prompt_tokens:
+            return None
+        return text_bytes / usage.prompt_tokens
 
     def _estimate(self, output_bytes: int) -> Usage:
         self._estimated = True

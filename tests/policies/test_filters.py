@@ -144,6 +144,20 @@ def test_where_all_that_is_left_cools_down_the_first_to_be_back_is_asked() -> No
     assert [d.deployment for d in decision.dropped] == ["openai/b"]
 
 
+def test_who_is_set_aside_or_slow_is_a_last_resort_too() -> None:
+    """They are dropped while there is anybody else, and say why."""
+    health = {
+        "openai/a": Health("ejected", NOW + 9, "5 gateway errors in a row"),
+        "openai/b": Health("open", NOW + 1, "16 of 20 streams began slowly within 30 s", last_resort=True),
+    }
+    both = [candidate(deployment(name)) for name in health]
+    decision = Healthy().apply([*both, candidate(deployment("openai/c"))], context(health=health))
+    assert [c.deployment.name for c in decision.kept] == ["openai/c"]
+    assert decision.dropped[0].reason == "set aside as an outlier (5 gateway errors in a row), for 9.0 s more"
+    decision = Healthy().apply(both, context(health=health))
+    assert [c.deployment.name for c in decision.kept] == ["openai/b", "openai/a"]
+
+
 @pytest.mark.parametrize(
     ("always", "priced_only", "priced", "kept"),
     [

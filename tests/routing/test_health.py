@@ -304,3 +304,75 @@ def test_a_view_once_given_does_not_change(bench: Bench) -> None:
     bench.breakers.rest(OTHER, 3)
     assert set(before) == {NAME}
     assert set(bench.breakers.view()) == {NAME, OTHER}
+
+
+def slow_calls(bench: Bench, count: int, *, slow: bool) -> int:
+    """How many of so many calls in a row were let in; all end well, and begin slowly or not."""
+    made = 0
+    for _ in range(count):
+        if (permit := bench.admit()) is not None:
+            permit.settle("success", slow=slow)
+            made += 1
+    return made
+
+
+def test_mostly_slow_streams_open_it(bench: Bench) -> None:
+    """From twenty timed ones on; four in five are enough, and what was not timed does not count."""
+    slow_calls(bench, 4, slow=False)
+    assert bench.calls("success", 30) == 30
+    assert slow_calls(bench, 100, slow=True) == 16
+    assert bench.transitions[0].reason == "16 of 20 streams began slowly within 30 s"
+    assert bench.against() == Health("open", WALL + 1005.0, bench.transitions[0].reason, last_resort=True)
+
+
+def test_fewer_slow_streams_do_not(bench: Bench) -> None:
+    """Three of four may be slow for ever."""
+    for _ in range(30):
+        slow_calls(bench, 1, slow=False)
+        assert slow_calls(bench, 3, slow=True) == 3
+    assert bench.against() is None
+
+
+def test_a_slow_trial_keeps_a_slow_one_open(bench: Bench) -> None:
+    """Quick trials close it; a slow one only matters where slowness opened it."""
+    slow_calls(bench, 20, slow=True)
+    bench.clock.advance(5)
+    assert slow_calls(bench, 5, slow=True) == 1
+    assert bench.transitions[-1].reason == "a trial began slowly"
+    assert bench.transitions[-1].for_s == pytest.approx(10)
+    bench.clock.advance(10)
+    slow_calls(bench, 2, slow=False)
+    assert bench.breakers.standings()[NAME].breaker == "closed"
+    bench.calls("failure", 5)
+    bench.clock.advance(5)
+    slow_calls(bench, 2, slow=True)
+    assert bench.breakers.standings()[NAME].breaker == "closed"
+
+
+def test_a_slow_one_is_a_last_resort(bench: Bench) -> None:
+    """Who has nobody else is served, and that changes nothing; a failing one refuses all the same."""
+    slow_calls(bench, 20, slow=True)
+    assert bench.admit() is None
+    for verdict in ("success", "failure", "neutral"):
+        permit = bench.breakers.admit(NAME, despite_rest=True)
+        assert permit is not None
+        permit.settle(verdict, slow=True)  # type: ignore[arg-type]
+    assert bench.moves() == ["closed>open"]
+    bench.clock.advance(5)
+    bench.calls("failure", 1)
+    assert bench.against() == Health("open", WALL + 1015.0, "a trial failed")
+    assert bench.breakers.admit(NAME, despite_rest=True) is None
+
+
+def test_a_provider_may_have_a_limit_of_its_own(bench: Bench) -> None:
+    """All of its deployments together; others are not touched, and room shows as soon as there is some."""
+    sibling = "openai/gpt-5"
+    permits = [bench.breakers.admit(NAME, of_provider=2), bench.breakers.admit(sibling, of_provider=2)]
+    assert None not in permits
+    assert bench.breakers.admit(NAME, of_provider=2) is None
+    assert bench.against() == bench.against(sibling) == Health("full", None, "2 in flight at openai")
+    assert bench.breakers.admit(OTHER, of_provider=2) is not None
+    assert permits[0] is not None
+    permits[0].settle("neutral")
+    assert bench.breakers.view() == {}
+    assert bench.breakers.admit(sibling, of_provider=2) is not None

@@ -26,6 +26,12 @@ def message(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [{"type": "text", "text": "look"}, *parts]}]
 
 
+def test_the_text_is_measured_for_those_whose_tokenizer_is_known() -> None:
+    """Its bytes in JSON; none where media weigh in."""
+    assert inferred().text_bytes == len(b'[{"role":"user","content":"hi"}]')
+    assert inferred(messages=message({"type": "image_url", "image_url": {"url": "https://x/y.png"}})).text_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

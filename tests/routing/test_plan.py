@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from made_catalogs import CHAT, NOW, deployment, needs, plan, price, snapshot, tier
 
@@ -52,6 +53,18 @@ def test_learned_lengths_change_the_expectation() -> None:
     """A model that is known to answer at length is dearer than its prices say."""
     wordy = {CHEAP.name: Stats(1, 1, 0, 100_000, 50)}
     assert order(plan(FAST, stats=wordy)) == ["middle", "large", "small"]
+
+
+def test_a_learned_tokenizer_changes_the_expectation() -> None:
+    """Of the cost alone: a prompt whose bytes are known costs what its provider's tokens cost."""
+    wanted = msgspec.structs.replace(needs(input_tokens=1001, output_tokens=100), text_bytes=4000)
+    learned = {MIDDLE.name: Stats(1, 1, 0, 0, 1, bytes_per_token=2.0)}
+    made = plan(FAST, "middle", wanted, stats=learned)
+    assert [c.expected_nano for c in made.candidates] == [2_001_000 + 200_000]
+    capped = plan(FAST, "middle", wanted, options=Options(max_cost_nano=2_300_000), stats=learned)
+    assert [c.expected_nano for c in capped.candidates] == [2_201_000]
+    with pytest.raises(RoutingError):
+        plan(FAST, "middle", wanted, options=Options(max_cost_nano=2_100_000), stats=learned)
 
 
 def test_unhealthy_ones_are_left_out() -> None:

@@ -68,3 +68,13 @@ def test_what_nobody_called_for_long_is_forgotten() -> None:
     statistics.observe("p/busy", ttft_ms=1)
     clock.advance(FORGOTTEN_AFTER_S / 2)
     assert set(statistics.view()) == {"p/busy"}
+
+
+def test_a_tokenizer_is_learned_within_reason() -> None:
+    """Bytes to a token as the provider counts; what no tokenizer counts is a mistake of somebody's."""
+    statistics = Statistics(SetClock(50.0))
+    statistics.observe("p/m", bytes_per_token=2.5)
+    statistics.observe("p/m", bytes_per_token=400.0)
+    statistics.observe("p/m", bytes_per_token=0.01)
+    statistics.observe("p/m", failed=True)
+    assert statistics.view()["p/m"].bytes_per_token == 2.5
