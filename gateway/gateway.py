@@ -87,8 +87,8 @@ class Gateway:
     requests: RequestLog
     decisions: Decisions
     sessions: Sessions
-    budget_shares: Recent[str, float]
-    """By key id, what the store said lately of the share left."""
+    budget_shares: Recent[tuple[str, str], float]
+    """By tenant and budget, what the store said lately of the share left."""
     canaries: Canaries
     arms: Arms
     shadows: Shadows

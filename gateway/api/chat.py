@@ -21,7 +21,7 @@ from gateway.api.http import (
     way_out,
     written,
 )
-from gateway.api.recall import NOTHING, limits_of, recall
+from gateway.api.recall import recall
 from gateway.api.replies import limit_lines, provider_lines, usd, with_cost
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
@@ -145,9 +145,7 @@ async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes],
     options = parse_options(chat.head.gateway, _gateway_headers(headers))
     if options.deadline_s is not None:
         exchange.deadline = exchange.started + options.deadline_s
-    recalled, limits = NOTHING, limits_of(exchange.gateway, caller)
-    if options.session is not None or limits is not None:
-        recalled = await recall(exchange.gateway, caller, limits, chat.model, options)
+    recalled = await recall(exchange.gateway, caller, chat.model, options)
     exchange.planned = planned = decide(
         exchange.gateway, caller, chat, options, exchange.at, recalled, request_id=exchange.request_id
     )

@@ -55,7 +55,7 @@ def decide(
     routing = gateway.routing()
     target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
     needs = infer_needs(chat, options)
-    limits = limits_of(gateway, caller)
+    limits = limits_of(gateway, caller, target, options)
     subject, stopped = None, _NONE
     if routing.planner.tries:
         subject, stopped = _subject(caller, chat, options), gateway.canaries.stopped

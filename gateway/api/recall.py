@@ -8,6 +8,7 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from gateway.callers.caller import Caller
+from gateway.catalog.snapshot import Target
 from gateway.gateway import Gateway
 from gateway.ledger.limits import Limits
 from gateway.routing.sessions import place_of
@@ -30,22 +31,30 @@ class Recalled(Struct, frozen=True):
 NOTHING = Recalled()
 
 
-def limits_of(gateway: Gateway, caller: Caller) -> Limits | None:
-    """What limits every request of this caller, as far as it is known without asking: its own limits and its team's."""
+def limits_of(gateway: Gateway, caller: Caller, target: Target | None, options: Options) -> Limits | None:
+    """What limits this request, as far as that is known without asking: rules of key, team, tags, tier and session."""
     rules = gateway.rules.known(caller.tenant)
-    return caller.limits if rules is None else rules.of_caller(caller)
+    if rules is None:
+        return caller.limits
+    tier = target.tier.name if target is not None and target.kind == "tier" else None
+    return rules.of_request(caller, tier, options.session, options.tags)
 
 
-async def recall(gateway: Gateway, caller: Caller, limits: Limits | None, model: str, options: Options) -> Recalled:
-    """The deployment of the caller's session, and the share left of its budgets.
+async def recall(gateway: Gateway, caller: Caller, model: str, options: Options) -> Recalled:
+    """The deployment of the caller's session, and the smallest share left of the budgets that the request falls under.
 
-    `limits` are those of `limits_of()`, `model` is the name that the caller sent. The store is asked for a session that
-    this process does not know, and for budgets where the tier steps down on a low one; while it is away, what is known
-    here must do.
+    `model` is the name that the caller sent. The store is asked for a session that this process does not know, and for
+    budgets where the tier steps down on a low one; while it is away, what is known here must do.
+
+    Raises:
+        GatewayUnavailable: LEDGER_DOWN, the tenant's rules are not known and the store cannot be asked.
     """
     routing = gateway.routing()
     target = routing.snapshot.targets.get(model)
-    if target is None:
+    if gateway.rules.known(caller.tenant) is None:
+        await gateway.rules.of(caller.tenant)
+    limits = limits_of(gateway, caller, target, options)
+    if target is None or (limits is None and options.session is None):
         return NOTHING
     place = sticky = share = None
     if options.session is not None:
@@ -54,23 +63,22 @@ async def recall(gateway: Gateway, caller: Caller, limits: Limits | None, model:
     if limits is not None and limits.budgets:
         share = gateway.ledger.left_share(limits)
         if routing.planner.steps_down(target.tier):
-            share = await _told_by_store(gateway, caller, limits, share)
+            share = await _told_by_store(gateway, limits, share)
     return Recalled(place, sticky, share)
 
 
-async def _told_by_store(gateway: Gateway, caller: Caller, limits: Limits, known_here: float | None) -> float | None:
+async def _told_by_store(gateway: Gateway, limits: Limits, known_here: float | None) -> float | None:
     """The share as the store has it, other replicas' spending included, or less where this process knows of less."""
-    share = gateway.budget_shares.get(caller.key_id)
-    if share is None:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                spent = [sum(await gateway.ledger.spent(caller.tenant, budget)) for budget in limits.budgets]
-        except (RedisError, OSError):
-            return known_here
-        left = [
-            1 - used / budget.limit_nano if budget.limit_nano else 0.0
-            for used, budget in zip(spent, limits.budgets, strict=True)
-        ]
-        share = max(0.0, min(left))
-        gateway.budget_shares.put(caller.key_id, share)
-    return share if known_here is None else min(share, known_here)
+    shares = {budget: gateway.budget_shares.get((limits.tenant, budget.id)) for budget in limits.budgets}
+    unknown = [budget for budget, share in shares.items() if share is None]
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            told = await asyncio.gather(*(gateway.ledger.spent(limits.tenant, budget) for budget in unknown))
+    except (RedisError, OSError):
+        return known_here
+    for budget, spent in zip(unknown, told, strict=True):
+        share = max(0.0, 1 - sum(spent) / budget.limit_nano) if budget.limit_nano else 0.0
+        gateway.budget_shares.put((limits.tenant, budget.id), share)
+        shares[budget] = share
+    left = [share for share in (*shares.values(), known_here) if share is not None]
+    return min(left)

@@ -81,6 +81,7 @@ class RuleSet:
             self._by_subject.setdefault((rule.of, rule.name), []).append(rule)
         self._by_request = any(rule.of in ("tier", "session", "tag") for rule in rules)
         self._of_caller: dict[Caller, Limits | None] = {}
+        self._of_tier: dict[tuple[Caller, str | None], Limits | None] = {}
 
     def of_caller(self, caller: Caller) -> Limits | None:
         """What limits every request of this caller: its own limits, its tenant's, its team's and those of its tags."""
@@ -101,15 +102,23 @@ class RuleSet:
         tags: tuple[tuple[str, str], ...],
     ) -> Limits | None:
         """What limits a request that this tier serves: the caller's rules, and those of tier, session and own tags."""
-        limits = self.of_caller(caller)
-        if self._by_request:
-            names = [("tier", tier or ""), *(("tag", f"{n}={v}") for n, v in tags if (n, v) not in caller.tags)]
+        if not self._by_request:
+            return self.of_caller(caller)
+        limits = self._of_caller_in(caller, tier)
+        if tags:
+            names = [("tag", f"{n}={v}") for n, v in tags if (n, v) not in caller.tags]
             limits = _joined(caller, limits, self._rules_of(names))
-            if session is not None:
-                limits = _joined(
-                    caller, limits, self._by_subject.get(("session", ""), ()), f"{caller.key_id}/{session}"
-                )
+        if session is not None:
+            limits = _joined(caller, limits, self._by_subject.get(("session", ""), ()), f"{caller.key_id}/{session}")
         return limits
+
+    def _of_caller_in(self, caller: Caller, tier: str | None) -> Limits | None:
+        key = caller, tier
+        if key not in self._of_tier:
+            if len(self._of_tier) >= _MOST_CALLERS:
+                self._of_tier.clear()
+            self._of_tier[key] = _joined(caller, self.of_caller(caller), self._by_subject.get(("tier", tier or ""), ()))
+        return self._of_tier[key]
 
     def _rules_of(self, names: Iterable[tuple[str, str]]) -> list[Rule]:
         return [rule for name in names for rule in self._by_subject.get(name, ())]

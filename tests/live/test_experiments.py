@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,26 @@ def test_copies_stop_at_their_budget(gateway: RunningGateway, fake: FakeProvider
     assert eventually(lambda: b'experiment="poor",outcome="begun"' in admin_metrics(gateway))
     assert len(entries(gateway, answer.request_id, 1)) == 1
     assert fake.seen("unpaid") == []
+
+
+def test_copies_are_held_to_the_tenants_budget(fake: FakeProvider, tmp_path: Path) -> None:
+    """Their own budget would allow a dollar: what copies and answers cost together never passes a hard one of all."""
+    tiers = {"seen": ["shown4"], "copies": ["dear"]}
+    policy = ["healthy", shadow(model_of("dear"))]
+    catalog = catalog_for(fake, tmp_path / "catalog.yaml", tiers, tier_fields={"seen": {"policy": policy}})
+    usage = {"prompt_tokens": 9, "completion_tokens": 1_000, "total_tokens": 1_009}
+    with running_gateway(tmp_path, catalog=catalog) as running:
+        rule = {"id": "all", "of": "tenant", "usd": "0.01", "per": "total"}
+        assert admin(running, "/budgets", rule, method="POST").status == 200
+        eventually(lambda: "x-gateway-budget" in chat(running, "copies", max_tokens=1).headers)
+        before_it_was_known = len(fake.seen("dear")) * Decimal("0.000015")
+        fake.script("dear", *[json_reply(answers.completion(usage=usage))] * 100)
+        eventually(lambda: chat(running, "seen", max_tokens=1_000).status == 429)
+        eventually(lambda: not admin(running, "/health").body["ledger"]["attempts_open"])
+        rows = admin(running, "/report?by=key").body["rows"]
+        spent = {row["key"]: Decimal(row["cost_usd"]) for row in rows}
+        assert spent["shadow"] > Decimal("0.005")
+        assert sum(spent.values()) <= Decimal("0.01") + before_it_was_known
 
 
 def admin_metrics(gateway: RunningGateway) -> bytes:

@@ -104,11 +104,39 @@ def test_a_low_budget_steps_down(fake: FakeProvider, tmp_path: Path, hard: bool)
         assert chat_with(restarted, key, "smart").headers["x-gateway-tier"] == "cheap"
 
 
-def test_a_teams_low_budget_steps_down_too(fake: FakeProvider, tmp_path: Path) -> None:
-    """A key without a budget of its own spends its team's."""
+@pytest.mark.parametrize(
+    ("of", "headers"),
+    [
+        ({"of": "team", "name": "tests"}, {}),
+        ({"of": "tier", "name": "smart"}, {}),
+        ({"of": "session"}, {"x-gateway-session": "long"}),
+        ({"of": "tag", "name": "job=nightly"}, {"x-gateway-tags": "job=nightly"}),
+        ({"of": "tenant"}, {}),
+    ],
+    ids=lambda value: value.get("of") if isinstance(value, dict) else None,
+)
+def test_every_low_budget_steps_down(
+    fake: FakeProvider, tmp_path: Path, of: dict[str, str], headers: dict[str, str]
+) -> None:
+    """Whichever the request falls under: a key without a budget of its own spends its team's, its tier's and others."""
     with running_gateway(tmp_path, catalog=write(fake, tmp_path)) as gateway:
-        rule = {"id": "team-total", "of": "team", "name": "tests", "usd": "0.001", "per": "total", "hard": False}
+        rule = {"id": "low", **of, "usd": "0.001", "per": "day", "hard": False}
         made = admin(gateway, "/budgets", rule, method="POST")
         assert made.status == 200, made.raw
         key = key_with(gateway)
-        assert eventually(lambda: chat_with(gateway, key, "smart").headers["x-gateway-tier"] == "cheap")
+        assert chat_with(gateway, key, "smart", headers).headers["x-gateway-tier"] == "smart"
+        assert eventually(lambda: chat_with(gateway, key, "smart", headers).headers["x-gateway-tier"] == "cheap")
+        if headers:
+            assert chat_with(gateway, key, "smart").headers["x-gateway-tier"] == "smart"
+
+
+def test_a_tiers_budget_asks_for_prices(fake: FakeProvider, tmp_path: Path) -> None:
+    """What has no price cannot be held against a budget of the tier, so it is not chosen, though it stands first."""
+    catalog = catalog_for(fake, tmp_path / "catalog.yaml", {"fast": ["free", "one"]}, models={"free": {"prices": []}})
+    with running_gateway(tmp_path, catalog=catalog) as gateway:
+        key = key_with(gateway)
+        assert chat_with(gateway, key, "fast").headers["x-gateway-deployment"] == "free/free-model"
+        rule = {"id": "fast", "of": "tier", "name": "fast", "usd": "5", "per": "total"}
+        assert admin(gateway, "/budgets", rule, method="POST").status == 200
+        eventually(lambda: "x-gateway-budget" in chat_with(gateway, key, "fast").headers)
+        assert chat_with(gateway, key, "fast").headers["x-gateway-deployment"] == "one/one-model"
