@@ -21,7 +21,7 @@ from gateway.storage.client import Store
 SEEN = "{catalog}:seen"
 _EVERY_S = 1.0
 _SAID_AGAIN_S = 5.0
-_FORGOTTEN_S = 30.0
+_FORGOTTEN_S = 15.0
 _RECORDED = "found in the catalog file"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ class LivingCatalog:
         """Ends what runs in the background."""
         await end(*self._tasks)
         self._tasks.clear()
+        with contextlib.suppress(RedisError, OSError):  # it is forgotten by itself soon
+            await self.fleet.leave()
 
     async def traffic(self, days: int = TRAFFIC_DAYS) -> dict[str, dict[str, int]]:
         """What each deployment did in the last days, today included: attempts, tokens by kind, cost."""

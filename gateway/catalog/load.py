@@ -41,7 +41,7 @@ def read_catalog(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InvalidCatalog(str(path), [Problem(1, "", f"cannot be read: {error.strerror}")]) from None
+        raise InvalidCatalog(str(path), [Problem(0, "", f"cannot be read: {error.strerror}")]) from None
 
 
 def compile_text(text: bytes, file: str, env: Mapping[str, str], now: float) -> Snapshot:

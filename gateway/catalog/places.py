@@ -115,10 +115,10 @@ class StorePlace:
             version = await self._versions.current()
             return b"" if version is None else await self._versions.document(version)
         except CatalogError as error:
-            raise InvalidCatalog(self.name, [Problem(1, "", f"cannot be read: {error}")]) from None
+            raise InvalidCatalog(self.name, [Problem(0, "", f"cannot be read: {error}")]) from None
         except (RedisError, OSError) as error:
             message = f"cannot be read: the store does not answer ({type(error).__name__})"
-            raise InvalidCatalog(self.name, [Problem(1, "", message)]) from None
+            raise InvalidCatalog(self.name, [Problem(0, "", message)]) from None
 
     async def write(self, text: bytes, *, expected: str, by: str, note: str) -> None:
         await self._versions.publish(text, by=by, note=note, expected=expected)

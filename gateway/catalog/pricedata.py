@@ -1,13 +1,18 @@
-"""Prices from public data sets: genai-prices' `data.json` and litellm's model map. They propose; nothing is applied.
+"""Prices from public data sets: genai-prices, its `data.json` or the package, and litellm's model map. They propose;
+nothing is applied.
 
-Sources (read 2026-11-21): https://github.com/pydantic/genai-prices/tree/main/prices,
+Sources (read 2026-11-21): https://github.com/pydantic/genai-prices/tree/main/prices, `types.py` of the package 0.2.3,
 https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +80,9 @@ class PriceData:
         return None
 
 
-def read_price_data(path: Path) -> PriceData:
-    """A data set from its JSON file; which of the two it is shows by its form.
+def read_price_data(path: Path, now: float) -> PriceData:
+    """A data set from its JSON file; which of the two it is shows by its form. `now` (seconds since the epoch) chooses
+    among prices with a date.
 
     Raises:
         CatalogError: the file cannot be read, or is neither.
@@ -88,22 +94,59 @@ def read_price_data(path: Path) -> PriceData:
         raise CatalogError(f"price data {path} cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, RecursionError):
         raise CatalogError(f"price data {path} is not JSON") from None
-    found = _genai(data) if isinstance(data, list) else _litellm(data) if isinstance(data, dict) else None
+    found = _genai(data, _day(now)) if isinstance(data, list) else _litellm(data) if isinstance(data, dict) else None
     if found is None or not found.exact:
         raise CatalogError(f"price data {path} is neither genai-prices' data.json nor litellm's model map")
     return found
 
 
-def _genai(data: list[Any]) -> PriceData:
+def installed_price_data(now: float) -> PriceData:
+    """The data set that the package genai-prices brings along, where that is installed.
+
+    Raises:
+        CatalogError: it is not, or has another form by now.
+    """
+    try:
+        providers = importlib.import_module("genai_prices.data").providers
+        version = importlib.metadata.version("genai-prices")
+    except ImportError:
+        raise CatalogError("the package genai-prices is not installed: pip install 'tiergate[prices]'") from None
+    except AttributeError:
+        providers, version = None, "of this version"
+    found = _genai(_plain(providers), _day(now), f"genai-prices {version}") if isinstance(providers, list) else None
+    if found is None or not found.exact:
+        raise CatalogError(f"the package genai-prices {version} holds no prices where they are looked for")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """The package's objects as its JSON has them."""
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Decimal | date):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    fields = getattr(value, "__dict__", {})
+    return {name.rstrip("_"): _plain(inner) for name, inner in fields.items() if name[:1] != "_" and inner is not None}
+
+
+def _day(now: float) -> str:
+    return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
+
+
+def _genai(data: list[Any], today: str, name: str = "genai-prices") -> PriceData:
     exact: dict[tuple[str, str], Mapping[str, str]] = {}
     rules: dict[str, list[tuple[Mapping[str, Any], Mapping[str, str]]]] = {}
     for provider, model in _models(data):
-        rates = _rates(_current(model.get("prices")), _GENAI, 1)
+        rates = _rates(_current(model.get("prices"), today), _GENAI, 1)
         if rates is not None:
             exact[provider, str(model.get("id"))] = rates
             if isinstance(model.get("match"), dict):
                 rules.setdefault(provider, []).append((model["match"], rates))
-    return PriceData("genai-prices", exact, rules)
+    return PriceData(name, exact, rules)
 
 
 def _models(data: list[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -112,14 +155,21 @@ def _models(data: list[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from ((str(provider.get("id")), m) for m in provider["models"] if isinstance(m, dict))
 
 
-def _current(prices: Any) -> Mapping[str, Any]:
-    """The row without a condition, else the last: rows with a condition begin later or hold for some hours."""
+def _current(prices: Any, today: str) -> Mapping[str, Any]:
+    """The last row without a condition or whose day has come, else the first; hours of the day are passed over."""
     if isinstance(prices, dict):
         return prices
     rows = [row for row in prices if isinstance(row, dict)] if isinstance(prices, list) else []
-    plain = [row for row in rows if not row.get("constraint")] or rows[-1:]
-    found = plain[0].get("prices") if plain else None
+    holding = [row for row in rows if _holds(row.get("constraint"), today)] or rows[:1]
+    found = holding[-1].get("prices") if holding else None
     return found if isinstance(found, dict) else {}
+
+
+def _holds(condition: Any, today: str) -> bool:
+    if not condition:
+        return True
+    begins = condition.get("start_date") if isinstance(condition, dict) else None
+    return isinstance(begins, str) and begins <= today
 
 
 def _litellm(data: Mapping[str, Any]) -> PriceData:

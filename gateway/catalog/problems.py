@@ -20,7 +20,7 @@ class Problem:
     """One thing to mend in the document."""
 
     line: int
-    """Line in the file, counted from 1."""
+    """Line in the file, counted from 1; 0 where no line is to blame."""
     path: str
     """Where in the document, e.g. `tiers.fast.models[1]`; empty for the document as a whole."""
     message: str
@@ -29,7 +29,7 @@ class Problem:
     def at(self, file: str) -> str:
         """As editors and terminals like it: `catalog.yaml:42: tiers.fast.models[1]: unknown model …`."""
         place = f"{self.path}: " if self.path else ""
-        return f"{file}:{self.line}: {place}{self.message}"
+        return f"{file}{f':{self.line}' if self.line else ''}: {place}{self.message}"
 
 
 class InvalidCatalog(CatalogError):

@@ -98,7 +98,7 @@ class Discovery:
         if self._price_data is None:
             return []
         try:
-            return [read_price_data(self._price_data)]
+            return [read_price_data(self._price_data, self._clock())]
         except CatalogError as error:
             _log.warning("catalog_price_data_unusable", detail=str(error))
             return []

@@ -88,11 +88,12 @@ def _tiers(snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
         if any(d.provider.unavailable is None and d.model.status == "enabled" for d in tier.deployments):
             continue
         providers = {d.provider.name: d.provider.unavailable for d in tier.deployments if d.provider.unavailable}
-        reasons = [f"{provider}: {reason}" for provider, reason in providers.items()]
-        why = f" ({'; '.join(reasons[:4])})" if reasons else ""
+        first, *others = [f"{provider}: {reason}" for provider, reason in providers.items()] or [""]
+        more = f"; {len(others)} more" if others else ""
+        why = f" ({first}{more})" if first else ""
         stand_in = ", ".join(d.name for d in tier.fallback)
         effect = f"answers come from {stand_in}" if stand_in else "every request to it fails"
-        yield ("tiers", name), f"has no usable deployment now{why}; {effect}"
+        yield ("tiers", name), f"has no usable deployment now, so {effect}{why}"
 
 
 def _gaps(snapshot: Snapshot) -> Iterator[tuple[Path, str]]:

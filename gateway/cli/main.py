@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from gateway.cli import audit, budgets, catalog, decide, experiments, keys, ledger, models, prices, reconcile, versions
@@ -14,11 +17,27 @@ from gateway.cli.simulate import simulate_catalog
 
 app = typer.Typer(
     name="tiergate",
-    help="An OpenAI-compatible LLM gateway: tiers, exact money, routing that explains itself.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tiergate {version('tiergate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """An OpenAI-compatible LLM gateway: tiers, exact money, routing that explains itself."""
+
+
 app.command()(serve)
 app.command()(explain)
 app.command()(report)

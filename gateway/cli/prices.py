@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from gateway.catalog.load import check_text, read_catalog
-from gateway.catalog.pricedata import read_price_data
+from gateway.catalog.pricedata import PriceData, installed_price_data, read_price_data
 from gateway.catalog.propose import propose as compare
 from gateway.catalog.propose import rates_text
 from gateway.catalog.snapshot import Snapshot
@@ -63,14 +64,17 @@ def propose(
             envvar="TIERGATE_PRICE_DATA", help="genai-prices' data.json or litellm's model map; may be repeated."
         ),
     ] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Also the package genai-prices: pip install 'tiergate[prices]'.")
+    ] = False,
     catalog: Catalog = None,
 ) -> None:
     """Compare the prices in force with public data sets and print rows to append; changes nothing itself."""
-    if not data:
-        raise typer.BadParameter("name at least one file with --data")
+    if not data and not installed:
+        raise typer.BadParameter("name at least one file with --data, or say --installed")
     snapshot = load_or_exit(catalog)
     try:
-        sets = [read_price_data(path) for path in data]
+        sets = _sets(data or [], installed)
     except CatalogError as error:
         fail(str(error))
     _, entries = check_text(read_catalog(catalog_path(catalog)), "catalog")
@@ -88,6 +92,17 @@ def propose(
             rates = ", ".join(f'{name}: "{usd}"' for name, usd in found.agreed.items())
             typer.echo(f'  - {{from: {today}, usd_per_mtok: {{{rates}}}, source: "{found.source}"}}')
     typer.echo(f"{count} of {len(snapshot.deployments)} deployments differ; nothing was changed")
+
+
+def _sets(files: list[Path], installed: bool) -> list[PriceData]:
+    """The data sets, each with a name of its own, so that none hides what another says."""
+    now = time.time()
+    found = {data.name: data for data in ([installed_price_data(now)] if installed else [])}
+    for path in files:
+        data = read_price_data(path, now)
+        name = data.name if data.name not in found else f"{data.name} ({path})"
+        found[name] = replace(data, name=name)
+    return list(found.values())
 
 
 def _deployments(snapshot: Snapshot, name: str) -> list[Deployment]:

@@ -141,7 +141,7 @@ async def test_a_file_that_vanishes_changes_nothing(path: Path) -> None:
     remove(path)
     assert not await source.reload()
     assert source.current is before
-    assert source.problem == f"{path}:1: cannot be read: No such file or directory"
+    assert source.problem == f"{path}: cannot be read: No such file or directory"
 
 
 async def test_a_reload_reads_secrets_again(path: Path, document: str, tmp_path: Path) -> None:

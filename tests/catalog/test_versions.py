@@ -131,6 +131,14 @@ async def test_all_replicas_follow_what_one_publishes(replica: Replica, document
     await until(lambda: one.source.current.version == first)
 
 
+async def test_a_replica_that_ends_is_listed_no_longer(replica: Replica) -> None:
+    """At once, not when its silence is noticed."""
+    one, two = await replica(), await replica()
+    assert [member.name for member in await one.fleet.members()] == ["replica 1", "replica 2"]
+    await two.close()
+    assert [member.name for member in await one.fleet.members()] == ["replica 1"]
+
+
 async def test_a_new_replica_begins_with_what_is_published(replica: Replica, document: str) -> None:
     """Not with its own file; only the first gateway's file is published."""
     one = await replica()

@@ -74,12 +74,22 @@ def test_a_tier_that_nobody_can_serve_names_the_reasons(compiled, document: str)
     """And what becomes of its callers."""
     text = document.replace("models: [gpt-5-mini, claude-haiku-4-5]", "models: [claude-haiku-4-5]")
     (warning,) = compiled(text, {"OPENAI_API_KEY": "x"}).warnings
-    assert warning.endswith(
-        "tiers.fast: has no usable deployment now (anthropic: no key: set ANTHROPIC_API_KEY); every request to it fails"
-    )
+    reason = "(anthropic: no key: set ANTHROPIC_API_KEY)"
+    assert warning.endswith(f"tiers.fast: has no usable deployment now, so every request to it fails {reason}")
     with_stand_in = text.replace("fast: {", "fast: {fallback_models: [gpt-5-mini], ")
     (warning,) = compiled(with_stand_in, {"OPENAI_API_KEY": "x"}).warnings
-    assert warning.endswith("answers come from openai/gpt-5-mini, local/gpt-5-mini")
+    assert "so answers come from openai/gpt-5-mini, local/gpt-5-mini (" in warning
+
+
+def test_a_tier_of_many_unusable_providers_is_warned_of_in_one_short_line(compiled, document: str) -> None:
+    """With the first reason and the number of the others."""
+    more = "".join(f"  more-{n}: {{adapter: openai, api_key: env:MORE_{n}}}\n" for n in range(5))
+    served = "".join(f"      - {{provider: more-{n}, id: x}}\n" for n in range(5))
+    text = document.replace("providers:\n", f"providers:\n{more}", 1)
+    text = text.replace("      - {provider: anthropic", f"{served}      - {{provider: anthropic", 1)
+    text = text.replace("models: [gpt-5-mini, claude-haiku-4-5]", "models: [claude-haiku-4-5]")
+    (warning,) = [line for line in compiled(text, {"OPENAI_API_KEY": "x"}).warnings if "tiers.fast" in line]
+    assert warning.endswith("(more-0: no key: set MORE_0; 5 more)"), warning
 
 
 def test_a_key_file_that_everybody_can_read_is_warned_of(document: str, tmp_path: Path) -> None:

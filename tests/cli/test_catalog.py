@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.catalog.reference import render_reference
 from gateway.catalog.validate import json_schema
-from gateway.cli import catalog, models
+from gateway.cli import catalog, main, models
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def test_check_says_that_a_document_is_good(file: Path) -> None:
     result = run(catalog.app, "check", file)
     assert result.exit_code == 0
     assert result.stdout.endswith("is good: 1 models, 1 deployments, 1 tiers; 1 of 1 providers can be used now\n")
+
+
+def test_the_command_tells_its_version() -> None:
+    """`tiergate --version`."""
+    result = run(main.app, "--version")
+    assert (result.exit_code, result.stdout) == (0, f"tiergate {version('tiergate')}\n")
 
 
 def test_check_lists_every_problem_and_fails(file: Path) -> None:
@@ -61,7 +68,7 @@ def test_check_of_a_missing_file_says_so(tmp_path: Path) -> None:
     """With the system's reason."""
     result = run(catalog.app, "check", tmp_path / "none.yaml")
     assert result.exit_code == 1
-    assert "none.yaml:1: cannot be read: No such file or directory" in result.stderr
+    assert "none.yaml: cannot be read: No such file or directory" in result.stderr
 
 
 def test_show_lists_tiers_and_providers(file: Path) -> None:
