@@ -205,6 +205,7 @@ async def open_gateway(
         stack.push_async_callback(sessions.close)
         statistics = Statistics(monotonic)
         breakers = Breakers(monotonic, clock, chance.random, [_log_transition(metrics)])
+        breakers.on_refused = alerts.tell_of_credential
         outliers = Outliers(breakers, lambda: catalog.current, monotonic)
         shared_health = SharedHealth(store, breakers, statistics, outliers, monotonic)
         canaries = Canaries(store, statistics, lambda: catalog.current, clock)

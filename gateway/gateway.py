@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from gateway.api.http import written
+from gateway.callers.records import Criticality
 from gateway.routing.params import Parameters
 from gateway.routing.plan import Planner
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from gateway.telemetry.metrics import Metrics
     from gateway.telemetry.requests import RequestLog
     from gateway.upstream.client import Upstream
+
+
+ROOM_SHARES: Mapping[Criticality, float] = {"sheddable": 0.8, "default": 0.95, "critical": 1.0}
+"""Of `max_inflight`: what is left above is for those that matter more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,14 @@ class Gateway:
     store: Any
     inflight: int = 0
     draining: bool = False
+    room: Mapping[Criticality, int] = field(init=False)
+    """Up to how many requests at once one of a key of this criticality is still served."""
     _routing: Routing | None = None
+
+    def __post_init__(self) -> None:
+        self.room = {
+            criticality: math.ceil(self.settings.max_inflight * share) for criticality, share in ROOM_SHARES.items()
+        }
 
     def routing(self) -> Routing:
         """The catalog in force with what is remembered of it; a request takes it once and keeps it."""

@@ -68,6 +68,13 @@ class Alerts:
         self._metrics.catalog_alerts.labels("model_vanished", gone.deployment).inc()
         self._post({"kind": "model_vanished", "subject": gone.deployment, "text": gone.text, **asdict(gone)})
 
+    def tell_of_credential(self, provider: str, seconds: float) -> None:
+        """Logs and counts that a provider refuses its credential or quota, and queues it for the webhook."""
+        text = f"{provider} refuses its credential, or its quota is spent; it rests for {seconds:.0f} s."
+        _log.error("credential_alert", provider=provider, seconds=seconds, text=text)
+        self._metrics.credential_alerts.labels(provider).inc()
+        self._post({"kind": "credential_refused", "subject": provider, "text": text, "seconds": seconds})
+
     async def start(self, send: Send) -> None:
         """Begins to call the webhook, where there is one."""
         if self._url is not None:

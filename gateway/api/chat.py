@@ -77,6 +77,8 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
         raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
     headers = dict(scope["headers"])
     exchange.caller = caller = await _identify(gateway, scope, headers)
+    if gateway.inflight > gateway.room[caller.criticality]:
+        raise GatewayUnavailable(Kind.SHED, "The gateway is nearly at its limit; try again shortly.", retry_after_s=1)
     if (retries := headers.get(b"x-stainless-retry-count", b"0")) != b"0":
         exchange.sdk_retry = _count(retries)
     body = await read_body(headers, receive, gateway.settings.max_body_bytes)

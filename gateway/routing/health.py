@@ -124,6 +124,8 @@ class Breakers:
         self._news: dict[tuple[str, What], News] = {}
         self.on_news: Callable[[], None] = lambda: None
         """Called when there is something to share."""
+        self.on_refused: Callable[[str, float], None] = lambda provider, seconds: None
+        """Called when a provider begins to refuse its credential or quota, with how long it rests at least."""
         self._credentials: dict[str, float] = {}
         """Until when a provider's credential rests."""
         self._troubled: dict[str, _Place] = {}
@@ -180,6 +182,8 @@ class Breakers:
         if seconds is None or math.isnan(seconds):
             seconds = CREDENTIAL_REST_S
         seconds = min(max(seconds, CREDENTIAL_REST_S), LONGEST_CREDENTIAL_REST_S)
+        if self._credentials.get(provider, -math.inf) <= self._clock():
+            self.on_refused(provider, seconds)
         self._note(provider, "credential", seconds, _CREDENTIAL_RESTS)
         self._rest_credential(provider, seconds)
 

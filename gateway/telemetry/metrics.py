@@ -52,6 +52,12 @@ class Metrics:
             ["kind", "deployment"],
             registry=self.registry,
         )
+        self.credential_alerts = Counter(
+            "tiergate_credential_alerts",
+            "How often a provider began to refuse its credential or quota.",
+            ["provider"],
+            registry=self.registry,
+        )
         self.inflight = Gauge(
             "tiergate_inflight_requests", "Requests being served.", registry=self.registry, multiprocess_mode="sum"
         )

@@ -1,4 +1,4 @@
-"""A running gateway tells a real webhook of each threshold of a budget and of each vanished model, once."""
+"""A running gateway tells a webhook what people should hear of: thresholds, vanished models, refused credentials."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import hmac
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fake_catalog import catalog_for
-from fakes import FakeProvider, eventually, json_reply
+from fakes import FakeProvider, error_reply, eventually, json_reply
 from running import ADMIN_TOKEN, running_gateway
 from talk import admin, chat, entries, key_with
 
@@ -57,6 +58,28 @@ def test_each_threshold_is_told_once(fake: FakeProvider, tmp_path: Path) -> None
             assert chat(gateway, "fast", headers={"authorization": f"Bearer {key}"}).status == 200
         eventually(lambda: len(Receiver.told) >= 3)
     assert [alert["percent"] for alert in Receiver.told] == [50, 80, 100]
+
+
+def test_a_refused_credential_is_told_once(fake: FakeProvider, tmp_path: Path) -> None:
+    """D29: and nothing goes out on it any more while others can serve, to whichever of its deployments."""
+    catalog = catalog_for(
+        fake,
+        tmp_path / "catalog.yaml",
+        {"fast": ["spent", "other"], "smart": ["more", "other"]},
+        models={"more": {"deployments": [{"provider": "spent", "id": "more"}]}},
+    )
+    with receiving() as env, running_gateway(tmp_path, catalog=catalog, env=env) as gateway:
+        fake.script("spent", *[error_reply(429, "insufficient_quota")] * 2)
+        for tier in ("fast", "fast", "smart", "smart"):
+            assert chat(gateway, tier).headers["x-gateway-deployment"] == "other/other-model"
+        (alert,) = eventually(lambda: Receiver.told)
+        health = admin(gateway, "/health").body["deployments"]
+    assert len(fake.seen("spent")) == 1
+    assert (alert["kind"], alert["subject"]) == ("credential_refused", "spent")
+    assert 300 <= alert["seconds"] <= 3600
+    (rests,) = [d for d in health if d["deployment"] == "spent/spent-model"]
+    assert (rests["state"], rests["breaker"]) == ("resting", "closed")
+    assert rests["until_at"] - time.time() > 280
 
 
 def test_a_vanished_model_that_carried_traffic_is_told_once(fake: FakeProvider, tmp_path: Path) -> None:
