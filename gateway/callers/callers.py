@@ -26,6 +26,8 @@ GRACE_S = 60.0
 
 _RETRY_S = 1.0
 _LOOKUP_S = 1.0
+_PATIENCE_S = 0.25
+"""How long a caller who was right a moment ago waits for the store; after that it counts as away."""
 _KNOWN = 20_000
 _NOBODY = (StoredSecret("0" * 64),)
 
@@ -124,12 +126,15 @@ class Callers:
         return await self._look_up(name, key, digest, client_ip)
 
     async def _look_up(self, name: bytes, key: Key, digest: str, client_ip: str | None) -> Caller:
+        known = self._known.get(name)
         try:
-            caller = await asyncio.shield(self._ask(name, (key.tenant, key.key_id), digest))
+            async with asyncio.timeout(None if known is None else _PATIENCE_S):
+                caller = await asyncio.shield(self._ask(name, (key.tenant, key.key_id), digest))
         except STORE_AWAY:
             known = self._known.get(name)
             if known is None or self._monotonic() >= known.grace_until:
                 raise store_away() from None
+            known.hold_over(self._monotonic())
             return known.caller
         if caller is None:
             self._throttle.failed(client_ip)

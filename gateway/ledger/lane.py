@@ -58,6 +58,8 @@ class Lane:
         self._reservations: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]] = []
         self._renewals: list[Booking] = []
         self._flying = 0
+        self._patience: asyncio.Timeout | None = None
+        """Of the exchange under way; it ends sooner where somebody begins to wait for the next one."""
         self._due = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -91,6 +93,7 @@ class Lane:
         """
         future = asyncio.get_running_loop().create_future()
         self._reservations.append((item, future))
+        self._hurry()
         self._wake()
         verdict: tuple[Any, ...] = await future
         return verdict
@@ -168,7 +171,7 @@ class Lane:
         self._flying = len(endings)
         reply = None
         try:
-            reply = await self._try_twice(load, self._deadline_s if hurry else self._patience_s)
+            reply = await self._try_twice(load, hurry)
         except StoreDown as error:
             self._missed(str(error))
         except Exception as error:
@@ -191,19 +194,28 @@ class Lane:
         self._on_reply(self, reply, endings)
         return True
 
-    async def _try_twice(self, load: Load, limit_s: float) -> Reply:
+    async def _try_twice(self, load: Load, hurry: bool) -> Reply:
         """The same load a second time where the first answer was lost; the store knows the items by attempt id."""
         try:
-            return await self._try(load, limit_s / 2)
+            return await self._try(load, hurry)
         except StoreDown:
-            return await self._try(load, limit_s / 2)
+            return await self._try(load, hurry or any(future for _, future in self._reservations))
 
-    async def _try(self, load: Load, limit_s: float) -> Reply:
+    async def _try(self, load: Load, hurry: bool) -> Reply:
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout((self._deadline_s if hurry else self._patience_s) / 2) as self._patience:
                 return await self._exchange.run(self.tenant, self._clock(), *load)
         except TimeoutError as error:
             raise StoreDown("no answer in time") from error
+        finally:
+            self._patience = None
+
+    def _hurry(self) -> None:
+        """Has the exchange under way wait no longer than one that somebody waits for: the next one waits for it."""
+        if self._patience is not None and (ends_at := self._patience.when()) is not None:
+            soon = asyncio.get_running_loop().time() + self._deadline_s / 2
+            if soon < ends_at:
+                self._patience.reschedule(soon)
 
     def _missed(self, why: str) -> None:
         now = self._clock()

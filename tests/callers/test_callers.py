@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from clocks import SetClock
 from stores import StoreServer
 
+from gateway.callers import callers as callers_module
 from gateway.callers.callers import Callers, credential
 from gateway.callers.keys import mint, new_key_id
 from gateway.callers.records import BudgetRule, StoredSecret
@@ -282,4 +284,27 @@ async def test_keys_in_use_survive_an_outage_of_the_store_for_a_minute(
     assert await house.records.write(record)
     assert (await callers.identify(header, IP)).name == "kept"
     await callers.close()
+    await client.aclose()
+
+
+async def test_a_known_caller_waits_a_moment_for_a_store_that_says_nothing(
+    own_store: StoreServer, make_house: Any, clock: SetClock, monotonic: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as long as one whom nobody knows yet; and is not made to wait again a moment later."""
+    monkeypatch.setattr(callers_module, "_LOOKUP_S", 60.0)
+    client = own_store.client()
+    house = make_house(client, clock, monotonic)
+    header, _ = await house.key(name="kept")
+    await house.callers.identify(header, IP)
+    monotonic.advance(6)
+    own_store.signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(30):
+            assert (await house.callers.identify(header, IP)).name == "kept"
+        assert house.callers.cached(header) is not None
+        monotonic.advance(60)
+        assert house.callers.cached(header) is None
+    finally:
+        own_store.signal(signal.SIGCONT)
+    await house.callers.close()
     await client.aclose()

@@ -336,6 +336,26 @@ async def test_a_stopped_store_costs_no_caller_more_than_a_second(
     assert await posted(own) == 20 * COST
 
 
+async def test_nobody_waits_for_the_patience_of_those_before(
+    own: Redis, own_store: StoreServer, tmp_path: Path
+) -> None:
+    """An exchange that nobody waits for may take two seconds; it gives way when somebody waits for the next one."""
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.3) as ledger:
+        ledger._outbox._patience_s = 60.0
+        ledger.begin(a := attempt())
+        own_store.signal(signal.SIGSTOP)
+        try:
+            settle(ledger, a)
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(30):
+                with pytest.raises(GatewayUnavailable):
+                    await ledger.reserve(attempt(), budget(10**9))
+        finally:
+            own_store.signal(signal.SIGCONT)
+        await flushed(ledger)
+    assert len(await audit(own)) == 1
+
+
 async def test_refusals_of_callers_are_not_outages(own: Redis, tmp_path: Path) -> None:
     """A budget that is spent says nothing against the store."""
     async with open_ledger(own, tmp_path) as ledger:
