@@ -6,6 +6,7 @@ every adapter can carry) is none, lest a catalog that leaves a word out refuse g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ Source: https://docs.anthropic.com/en/docs/tool-use-pricing-and-tokens (read 202
 _FRAMING_TOKENS = 64
 """What chat templates add to a prompt beyond what JSON already spends on each message."""
 _ARRAY = ord("[")
+_SHORT_ESCAPE = re.compile(rb"\\u(?:0[0-7]|[dD][89a-fA-F])")
+_CLOSELY_BYTES = 256 * 1024
+"""In more text than this all escapes are taken for long ones, since looking closely takes 10 ms a megabyte."""
 
 
 class _Part(Struct):
@@ -91,17 +95,17 @@ def infer_needs(chat: Chat, options: Options) -> Needs:
     Raises:
         CallerError: a message's content is an array, but not of content parts.
     """
-    head, members = chat.head, chat.members
+    head, members, escaped = chat.head, chat.members, chat.escaped
     mask = _TEXT_OUTPUT | options.require
     if chat.stream:
         mask |= _STREAMING
-    prompt_bytes = len(memoryview(members["messages"]))
+    prompt_bytes = _text_bytes(members["messages"], escaped)
     overhead_tokens = _FRAMING_TOKENS
     likely_tokens = worst_tokens = 0
 
     for index, message in enumerate(head.messages):
         if memoryview(message.content)[0] == _ARRAY:
-            media = _media(message.content, index)
+            media = _media(message.content, index, escaped)
             mask |= media.mask
             prompt_bytes -= media.payload_bytes
             likely_tokens += media.likely_tokens
@@ -112,10 +116,10 @@ def infer_needs(chat: Chat, options: Options) -> Needs:
     if head.tools or head.functions:
         mask |= _FUNCTIONS | (_PARALLEL if head.parallel_tool_calls else 0)
         overhead_tokens += _TOOLS_OVERHEAD_TOKENS
-        prompt_bytes += sum(len(memoryview(members[name])) for name in ("tools", "functions") if name in members)
+        prompt_bytes += sum(_text_bytes(members[name], escaped) for name in ("tools", "functions") if name in members)
     if head.response_format is not None:
         mask |= _FORMATS.get(str(head.response_format.get("type")), 0)
-        prompt_bytes += len(memoryview(members["response_format"]))
+        prompt_bytes += _text_bytes(members["response_format"], escaped)
     if head.logprobs:
         mask |= _LOGPROBS
     if head.reasoning_effort is not None and head.reasoning_effort != "none":
@@ -137,6 +141,22 @@ def infer_needs(chat: Chat, options: Options) -> Needs:
     )
 
 
+def _text_bytes(raw: bytes | Raw, escaped: bool) -> int:
+    """The bytes of a member, with characters that are written as `\\uXXXX` counted as the UTF-8 that they stand for.
+
+    Never too few: an escape stands for at most three bytes, one up to U+07FF or half of a surrogate pair for two (half
+    a pair alone is refused with its body). Where a backslash before it leaves in doubt whether it is one, it is none.
+    """
+    if not escaped:
+        return len(memoryview(raw))
+    text = bytes(raw)
+    doubtful = text.count(b"\\\\u")
+    saved = 3 * (text.count(b"\\u") - doubtful)
+    if saved and not doubtful and len(text) <= _CLOSELY_BYTES:
+        saved += len(_SHORT_ESCAPE.findall(text))
+    return len(text) - saved
+
+
 class _Media(NamedTuple):
     mask: int
     payload_bytes: int
@@ -144,7 +164,7 @@ class _Media(NamedTuple):
     worst_tokens: int
 
 
-def _media(content: Raw, index: int) -> _Media:
+def _media(content: Raw, index: int, escaped: bool) -> _Media:
     """What the non-text parts of one message's content need and weigh."""
     try:
         parts = _parts.decode(content)
@@ -158,9 +178,10 @@ def _media(content: Raw, index: int) -> _Media:
         medium = _MEDIA.get(part.type)
         if medium is None:
             continue
-        size = len(memoryview(getattr(part, medium.field)))
+        payload = getattr(part, medium.field)
+        size = len(memoryview(payload))
         mask |= medium.bit
-        payload_bytes += size
+        payload_bytes += _text_bytes(payload, escaped)
         likely_tokens += medium.likely_tokens
         worst_tokens += medium.worst_tokens
         if medium.bytes_per_likely_token is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.chat import parse_chat
 from gateway.errors import CallerError
@@ -96,6 +99,61 @@ def test_the_bound_is_a_token_for_each_byte_and_more() -> None:
     """No tokenizer makes more tokens than bytes, and templates add a little."""
     text = "日本語" * 1000
     assert inferred(messages=[{"role": "user", "content": text}]).input_bound_tokens >= len(text.encode())
+
+
+WORDS = ["日本語のテキスト", "Привет, мир", "😀👍🏽", "plain", "a <b> & 'c' \u0001\u007f", "नमस्ते ไทย \u0800\uffff"]
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_escaped_text_counts_as_the_text_it_is(text: str) -> None:
+    """A client that writes ASCII alone is estimated and bounded like one that writes UTF-8, tools and schemas too."""
+    tools = [{"type": "function", "function": {"name": "f", "description": text * 20}}]
+    form = {"type": "json_schema", "json_schema": {"name": "x", "description": text * 20}}
+    body = {"model": "fast", "messages": [{"role": "user", "content": text * 50}]}
+    body |= {"tools": tools, "response_format": form}
+    escaped, plain = (
+        infer_needs(parse_chat(json.dumps(body, ensure_ascii=ascii).encode()), Options()) for ascii in (True, False)
+    )
+    assert escaped.input_bound_tokens >= 90 * len(text.encode())
+    if text.isprintable():
+        assert escaped == plain
+
+
+NASTY = st.text(st.sampled_from('\\u0123dD8cCfFé"日😀\x00/n'), max_size=40)
+
+
+@given(st.lists(NASTY, min_size=1, max_size=4), st.booleans())
+def test_the_bound_is_never_less_than_the_text(texts: list[str], parts: bool) -> None:
+    """Whatever backslashes, quotes and things that look like escapes stand in it."""
+    content: Any = [{"type": "text", "text": text} for text in texts] if parts else "".join(texts)
+    body = {"model": "fast", "messages": [{"role": "user", "content": content}]}
+    needs = infer_needs(parse_chat(json.dumps(body).encode()), Options())
+    assert needs.input_bound_tokens >= sum(len(text.encode()) for text in texts)
+
+
+def test_long_escaped_text_is_bounded_without_a_closer_look() -> None:
+    """Beyond a quarter of a megabyte every escape counts as three bytes: right for Chinese, too much for Russian."""
+    for text, most in (("語" * 100_000, 3.01), ("я" * 100_000, 3.01), ("я" * 10_000, 2.02)):
+        raw = json.dumps({"model": "fast", "messages": [{"role": "user", "content": text}]}).encode()
+        bound = infer_needs(parse_chat(raw), Options()).input_bound_tokens
+        assert len(text.encode()) <= bound <= most * len(text)
+
+
+def test_escapes_in_a_payload_are_not_taken_off_twice() -> None:
+    """What is no text is not counted as text, however its bytes are written."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/" + "é" * 500}}
+    body = {"model": "fast", "messages": message(image, {"type": "text", "text": "日" * 100})}
+    escaped, plain = (
+        infer_needs(parse_chat(json.dumps(body, ensure_ascii=ascii).encode()), Options()) for ascii in (True, False)
+    )
+    assert escaped == plain
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    """So that no escape can stand for more than what it is counted as."""
+    for half in ("\\ud800", "\\udc00x", "\\ud800\\u0041"):
+        with pytest.raises(CallerError):
+            parse_chat(b'{"model":"fast","messages":[{"role":"user","content":"%b"}]}' % half.encode())
 
 
 def test_tools_and_schemas_count_as_prompt() -> None:
