@@ -1,4 +1,4 @@
-"""Cost and usage: reports as JSON or CSV, and single ledger entries."""
+"""Cost and usage: reports as JSON, CSV or FOCUS, and single ledger entries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway.admin.bodies import Nothing, Time
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.admin.spreadsheet import csv_of
 from gateway.errors import bad_request
+from gateway.ledger.focus import COLUMNS, NUMBERS, focus_rows, grouping
 from gateway.ledger.records import DIMENSIONS, METRICS
 from gateway.ledger.reports import PERIODS, Row, report
 
@@ -45,12 +46,12 @@ class Period(Query):
 class ReportQuery(Period):
     """Which report."""
 
-    by: str = Field(
-        "day",
-        description=f"Comma-separated: {', '.join((*PERIODS, *DIMENSIONS))}, tag:NAME.",
+    by: str | None = Field(
+        None,
+        description=f"Comma-separated: {', '.join((*PERIODS, *DIMENSIONS))}, tag:NAME. Left out: day; in FOCUS all.",
         max_length=500,
     )
-    format: Literal["json", "csv"] = Field("json", description="Form of the answer.")
+    format: Literal["json", "csv", "focus"] = Field("json", description="Form of the answer; focus: CSV by FOCUS 1.2.")
 
 
 class EntriesQuery(Period):
@@ -61,18 +62,24 @@ class EntriesQuery(Period):
 
 async def show_report(call: Call[Nothing, ReportQuery]) -> Reply:
     start, end = call.query.bounds(call.desk.clock())
-    by = [name for name in call.query.by.split(",") if name]
+    given = None if call.query.by is None else [name for name in call.query.by.split(",") if name]
+    by = grouping(given) if call.query.format == "focus" else ["day"] if given is None else given
     try:
         rows = await report(
             call.desk.store, call.caller.tenant, start.timestamp(), end.timestamp(), by, now=call.desk.clock()
         )
     except ValueError as error:
         raise bad_request(f"This report cannot be made: {error}.", "by") from None
+    names: dict[str, str] = {}
+    if "key" in by:
+        names = {record.key_id: record.name for record in await call.desk.records.all(call.caller.tenant)}
+    if call.query.format == "focus":
+        told = focus_rows(rows, by, call.caller.tenant, names)
+        return _download(csv_of(COLUMNS, NUMBERS, told), f"focus-{start:%Y%m%d}-{end:%Y%m%d}.csv")
     shown = [row.as_dict(by) for row in rows]
     columns = list(by)
     if "key" in by:
         columns.insert(by.index("key") + 1, "key_name")
-        names = {record.key_id: record.name for record in await call.desk.records.all(call.caller.tenant)}
         shown = [{**row, "key_name": names.get(str(row["key"]), "")} for row in shown]
     total = Row((), tuple(map(sum, zip(*(row.numbers for row in rows), strict=True))) or (0,) * len(METRICS)).as_dict(
         ()
@@ -80,12 +87,13 @@ async def show_report(call: Call[Nothing, ReportQuery]) -> Reply:
     if call.query.format == "json":
         period = {"from": f"{start:%Y-%m-%dT%H:%M:%SZ}", "to": f"{end:%Y-%m-%dT%H:%M:%SZ}"}
         return reply({**period, "by": by, "rows": shown, "total": total})
-    name = f"report-{start:%Y%m%d}-{end:%Y%m%d}.csv".encode()
-    return Reply(
-        csv_of([*columns, *total], frozenset(total), shown),
-        media_type=b"text/csv; charset=utf-8",
-        headers=[(b"content-disposition", b'attachment; filename="' + name + b'"')],
-    )
+    content = csv_of([*columns, *total], frozenset(total), shown)
+    return _download(content, f"report-{start:%Y%m%d}-{end:%Y%m%d}.csv")
+
+
+def _download(content: bytes, name: str) -> Reply:
+    disposition = f'attachment; filename="{name}"'.encode()
+    return Reply(content, media_type=b"text/csv; charset=utf-8", headers=[(b"content-disposition", disposition)])
 
 
 async def list_entries(call: Call[Nothing, EntriesQuery]) -> Reply:

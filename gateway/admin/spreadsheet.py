@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# Source: OWASP ASVS 5.0, requirement 1.2.10, https://github.com/OWASP/ASVS (read 2026-11-21); line ends added.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0", "\r", "\n")
+# Source: OWASP ASVS 5.0, requirement 1.2.10, https://github.com/OWASP/ASVS (read 2026-11-21); line ends, and the same
+# signs in full width, are added.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\0", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_WITHIN = re.compile("(?<=[;\t\r\n|])(?= *[=+@\uff1d\uff0b\uff0d\uff20-])")
+"""Where a cell would begin for a spreadsheet that parts them at another sign than the comma, as many do by country."""
 
 
 def csv_of(columns: Sequence[str], numbers: frozenset[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -23,5 +27,5 @@ def csv_of(columns: Sequence[str], numbers: frozenset[str], rows: Iterable[Mappi
 
 
 def _harmless(cell: Any) -> str:
-    text = "" if cell is None else str(cell)
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    text = _WITHIN.sub("'", "" if cell is None else str(cell))
+    return "'" + text if text.lstrip(" ").startswith(_FORMULA_STARTS) else text

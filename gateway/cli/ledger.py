@@ -37,7 +37,7 @@ def show(
         fail("there is no entry of this request (entries appear within a second of the answer)")
     for entry in entries:
         table = Table(show_header=False, title=f"attempt {entry['attempt_id']}")
-        for name, value in entry.items():
+        for name, value in {**entry, "at": _time(entry["at"])}.items():
             shown = ", ".join(f"{k}={v}" for k, v in value.items() if v) if isinstance(value, dict) else value
             table.add_row(name, escape("" if shown is None else str(shown)))
         table.add_row("cost USD", usd(entry["cost_nano_usd"]))
@@ -61,12 +61,16 @@ def list_entries(
     right = [Column(name, justify="right") for name in ("input", "output", "cost USD")]
     table = Table("at", "request", "key", "tier", "deployment", *right, "usage from", "settlement")
     for entry in entries:
-        at = datetime.fromtimestamp(entry["at"], UTC).isoformat(timespec="milliseconds")
         who = (entry["request_id"], entry["key"], entry["tier"] or "", entry["deployment"])
         usage = entry["usage"]
         numbers = (str(usage["input"]), str(usage["output"]), usd(entry["cost_nano_usd"]))
-        table.add_row(at, *map(escape, who), *numbers, entry["usage_source"], entry["settlement"])
+        table.add_row(_time(entry["at"]), *map(escape, who), *numbers, entry["usage_source"], entry["settlement"])
     table.add_section()
     total = usd(sum(entry["cost_nano_usd"] for entry in entries))
     table.add_row(f"{len(entries)} in all", "", "", "", "", "", "", total, "", "", style="bold")
     wide_console().print(table)
+
+
+def _time(at: float) -> str:
+    """Seconds since the epoch as `2026-11-21T05:33:01.123Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,6 +15,7 @@ from gateway.cli.catalog import wide_console
 From = Annotated[str | None, typer.Option("--from", help="First day (or time), UTC; default: the first of this month.")]
 To = Annotated[str | None, typer.Option("--to", help="End, not part of the period; default: the end of today.")]
 
+_BY = "day,tier,model"
 _COLUMNS = ("attempts", "input", "cached", "output", "reasoning", "estimated", "unpriced", "cost USD")
 
 
@@ -22,19 +23,27 @@ def report(
     from_: From = None,
     to: To = None,
     by: Annotated[
-        str, typer.Option(help="hour, day, month, key, team, tag:NAME, tier, model, provider, deployment, price_id.")
-    ] = "day,tier,model",
-    format: Annotated[Literal["table", "json", "csv"], typer.Option(help="table, json or csv.")] = "table",
+        str | None,
+        typer.Option(
+            help="hour, day, month, key, team, tag:NAME, tier, model, provider, deployment, price_id; default: "
+            f"{_BY}, in FOCUS by all."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["table", "json", "csv", "focus"], typer.Option(help="table, json, csv, or focus: CSV by FOCUS 1.2.")
+    ] = "table",
     url: Url = DEFAULT_URL,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Cost and usage of a period; the total is the sum of its ledger entries."""
-    query = {"from": from_, "to": to, "by": by, "format": "csv" if format == "csv" else "json"}
+    as_csv = format in ("csv", "focus")
+    given = by if by is not None or format == "focus" else _BY
+    query = {"from": from_, "to": to, "by": given, "format": format if as_csv else "json"}
     answer = AdminApi(url, data_dir).ask("GET", "report", query)
     if format == "json":
         print_json(answer)
         return
-    if format == "csv":
+    if as_csv:
         typer.echo(answer.decode(), nl=False)
         return
     made = msgspec.json.decode(answer)

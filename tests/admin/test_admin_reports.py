@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from books import COST, attempt, flushed, open_ledger, settle
 
+from gateway.admin.spreadsheet import csv_of
 from gateway.callers.roles import Role
 from gateway.types import Usage
 
@@ -66,6 +67,86 @@ async def test_a_csv_report_is_harmless_and_its_numbers_are_numbers(admin: Any, 
     total = (await admin("GET", REPORT)).json["total"]
     assert sum(Decimal(row["cost_usd"]) for row in rows) == Decimal(total["cost_usd"])
     assert sum(int(row["attempts"]) for row in rows) == 5
+
+
+MANDATORY = {
+    *("BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd"),
+    *("BillingPeriodStart", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargePeriodEnd"),
+    *("ChargePeriodStart", "ContractedCost", "EffectiveCost", "InvoiceIssuerName", "ListCost", "PricingQuantity"),
+    *("PricingUnit", "ProviderName", "PublisherName", "ServiceCategory", "ServiceName"),
+}
+"""Of FOCUS 1.2."""
+
+
+async def test_focus_has_what_the_specification_demands(admin: Any, booked: list[Any]) -> None:
+    """Every mandatory column, dates and money in its forms, and the report's sum to the nano-dollar."""
+    answer = await admin("GET", f"{REPORT}?format=focus")
+    assert answer.headers["content-disposition"].startswith('attachment; filename="focus-')
+    reader = csv.DictReader(io.StringIO(answer.text))
+    rows = list(reader)
+    names = reader.fieldnames or []
+    assert set(names) >= MANDATORY
+    own = [name for name in names if name.startswith("x_")]
+    assert sorted(names[: -len(own)]) == names[: -len(own)] and len(set(names)) == len(names)
+    today = datetime.fromtimestamp(admin.clock(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    total = (await admin("GET", REPORT)).json["total"]
+    assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal(total["cost_usd"])
+    assert sum(int(row["x_Attempts"]) for row in rows) == 5
+    assert sum(int(row["ConsumedQuantity"]) for row in rows) == 5 * 30 + 1
+    for row in rows:
+        assert row["ChargePeriodStart"] == f"{today:%Y-%m-%dT%H:%M:%SZ}"
+        assert row["ChargePeriodEnd"] == f"{today + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+        assert row["BillingPeriodStart"] == f"{today:%Y-%m}-01T00:00:00Z"
+        assert row["BilledCost"] == row["EffectiveCost"] == row["ListCost"] == row["ContractedCost"]
+        assert (row["ProviderName"], row["ServiceName"], row["SkuPriceId"]) == ("acme", "m1", "p1")
+        assert (row["ChargeCategory"], row["ChargeClass"], row["BillingCurrency"]) == ("Usage", "", "USD")
+    assert {row["SubAccountName"] for row in rows} == {"'=cmd|' /C calc'!A0", "search"}
+
+
+@pytest.mark.parametrize(
+    ("by", "start", "end", "tags"),
+    [
+        ("hour", "%Y-%m-%dT%H:00:00Z", 3600, {""}),
+        ("month", "%Y-%m-01T00:00:00Z", None, {""}),
+        ("team", "%Y-%m-%dT00:00:00Z", 86_400, {""}),
+        ("tag:env", "%Y-%m-%dT00:00:00Z", 86_400, {"", '{"env":"+prod"}'}),
+    ],
+)
+async def test_focus_can_be_by_less(
+    admin: Any, booked: list[Any], by: str, start: str, end: int | None, tags: set[str]
+) -> None:
+    """A period, provider and model are always told; what it is not by is null; nothing is lost."""
+    now = datetime.fromtimestamp(admin.clock(), UTC)
+    period = f"from={now:%Y-%m-%d}" if by == "hour" else ""
+    rows = list(csv.DictReader(io.StringIO((await admin("GET", f"{REPORT}?format=focus&by={by}&{period}")).text)))
+    assert sum(int(row["x_Attempts"]) for row in rows) == 5
+    assert {row["Tags"] for row in rows} == tags
+    assert {row["ResourceId"] + row["x_KeyId"] for row in rows} == {""}
+    for row in rows:
+        began = datetime.fromisoformat(row["ChargePeriodStart"])
+        assert row["ChargePeriodStart"] == began.strftime(start)
+        if end is not None:
+            assert datetime.fromisoformat(row["ChargePeriodEnd"]) - began == timedelta(seconds=end)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain; text - with, signs", "plain; text - with, signs"),
+        ("=1+1", "'=1+1"),
+        ("  =1+1", "'  =1+1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("a;=1+1", "a;'=1+1"),
+        ("a; @SUM(A1)", "a;' @SUM(A1)"),
+        ("a\t-1", "a\t'-1"),
+        ("a\n+1", "a\n'+1"),
+        ("a-b=c", "a-b=c"),
+    ],
+)
+def test_text_is_no_formula_whatever_parts_the_cells(text: str, shown: str) -> None:
+    """Also where a spreadsheet parts them at semicolons, tabs or line ends, as it does in some countries."""
+    (_, cell), *_ = zip(*csv.reader(io.StringIO(csv_of(["x"], frozenset(), [{"x": text}]).decode())), strict=True)
+    assert cell == shown
 
 
 async def test_a_report_by_key_tells_their_names(admin: Any, tmp_path: Path) -> None:

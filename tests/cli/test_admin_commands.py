@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,9 @@ async def test_the_printed_total_is_the_sum_of_the_entries(admin: Any, tiergate:
     assert _last_row(await tiergate("report", "--by", "day,tier,model"))[-1] == total
     assert _last_row(await tiergate("report", "--by", ""))[-1] == total
     assert json.loads((await tiergate("report", "--format", "json")).stdout)["total"]["cost_usd"] == total
+    focus = (await tiergate("report", "--format", "focus")).stdout.splitlines()
+    assert focus[0].startswith("BilledCost,BillingAccountId,")
+    assert sum(Decimal(line.partition(",")[0]) for line in focus[1:]) == Decimal(total)
     csv = (await tiergate("report", "--format", "csv", "--by", "model")).stdout.splitlines()
     assert [line.split(",")[0] for line in csv] == ["model", "m0", "m1", "m2"]
     last = _last_row(await tiergate("ledger", "entries"))
@@ -132,6 +137,8 @@ async def test_the_printed_total_is_the_sum_of_the_entries(admin: Any, tiergate:
     assert sum(e["cost_nano_usd"] for e in entries) == nano
     one = (await tiergate("ledger", "show", made[0].request_id)).stdout
     assert made[0].aid in one
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(made[0].at))
+    assert re.search(rf"\b{at}\d\d\dZ", one)
     assert usd(entries[0]["cost_nano_usd"]) in one
     assert "no entry" in (await tiergate("ledger", "show", "req_unknown", status=1)).stderr
 
