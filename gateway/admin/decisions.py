@@ -12,7 +12,7 @@ from gateway.callers.caller import Caller
 from gateway.catalog.past import PastCatalogs
 from gateway.catalog.simulate import FORMAT, NOW, Header
 from gateway.gateway import Gateway
-from gateway.routing.circumstances import circumstances, read
+from gateway.routing.circumstances import circumstances, read, vanished
 from gateway.routing.retrace import retrace
 
 _BATCH_BYTES = 64 * 1024
@@ -32,8 +32,9 @@ class PastDecisions:
         record = await decisions.find(request_id, caller.tenant)
         if record is None:
             return None
-        snapshot = await self._catalogs.find(record.catalog)
-        return retrace(request_id, record, snapshot, await decisions.unavailable(record.circumstances))
+        unavailable = await decisions.unavailable(record.circumstances)
+        gone = None if unavailable is None else vanished(unavailable)
+        return retrace(request_id, record, await self._catalogs.find(record.catalog, gone), unavailable)
 
     async def lines(self, since: float, caller: Caller) -> AsyncIterator[bytes]:
         """The header and a line for each decision of the caller's tenant since then, in pieces."""

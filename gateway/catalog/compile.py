@@ -60,7 +60,10 @@ def compile_catalog(
     providers = {name: compiler.provider(name, entry) for name, entry in catalog.providers.items()}
     models = {name: _model(name, entry) for name, entry in catalog.models.items()}
     gone = stand_ins(catalog, models, providers, learned)
-    models |= {name: replace(models[name], status="retired") for name in gone}
+    models |= {
+        name: replace(models[name], status="retired", deprecated_at=models[name].deprecated_at or _midnight(since))
+        for name, (_, since) in gone.items()
+    }
     served: dict[str, tuple[Deployment, ...]] = {}
     for name, entry in catalog.models.items():
         prices = compile_prices(name, entry.prices)
@@ -75,7 +78,10 @@ def compile_catalog(
         raise InvalidCatalog(document.file, compiler.problems)
     in_place = {name: found.name for name, (found, _) in gone.items()}
     tiers = {name: _tier(name, entry, models, served, in_place) for name, entry in catalog.tiers.items()}
-    notes = _reasons(catalog) | {name: note for name, (_, note) in gone.items()}
+    notes = _reasons(catalog) | {
+        name: f"its provider lists it no longer (since {since})" for name, (_, since) in gone.items()
+    }
+    named = {(listed.provider, listed.id) for entry in catalog.models.values() for listed in entry.deployments}
     targets = compile_targets(models, served, tiers, catalog.aliases, notes)
     return Snapshot(
         version=version,
@@ -88,6 +94,7 @@ def compile_catalog(
         default_tier=catalog.default_tier,
         secret_files=files,
         previews=_previews(compiler, providers, learned),
+        vanished={place: day for place, day in learned.vanished.items() if place in named},
         names=Nearest(targets),
     )
 

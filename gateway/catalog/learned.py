@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from gateway.catalog.pending import Pending
 
+Vanished = Mapping[tuple[str, str], str]
+"""(provider, upstream id) -> the day (ISO) since which the provider lists it no longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
@@ -14,7 +17,6 @@ class Learned:
 
     unusable: Mapping[str, str] = field(default_factory=dict)
     """Provider -> why it may not be used now (its key was refused, or is not checked yet)."""
-    vanished: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(provider, upstream id) -> the day since which the provider lists it no longer."""
+    vanished: Vanished = field(default_factory=dict)
     pending: Mapping[str, Pending] = field(default_factory=dict)
     """Models that were discovered and are not decided on, by `provider/id`: for admins to try."""

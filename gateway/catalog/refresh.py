@@ -150,7 +150,8 @@ class Discovery:
             return CURATED.get(provider.adapter, ())
         answer = await self._upstream.get(endpoint, ASKING)
         if answer.status != 200:
-            raise adapter.error(answer.status, answer.headers, answer.body)
+            problem = adapter.error(answer.status, answer.headers, answer.body)
+            raise CatalogError(f"{problem.message.rstrip('.')} (status {answer.status})")
         return adapter.models(answer.body)
 
 

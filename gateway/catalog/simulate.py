@@ -7,15 +7,16 @@ document did not have counts as healthy and unmeasured.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 from msgspec.structs import replace
 
+from gateway.catalog.learned import Vanished
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import GatewayError
-from gateway.routing.circumstances import Unavailable, under
+from gateway.routing.circumstances import Unavailable, under, vanished
 from gateway.routing.decision import Record, code_of, plan_again
 from gateway.routing.plan import Planner
 from gateway.routing.resolve import resolve
@@ -31,7 +32,7 @@ class Header(msgspec.Struct, frozen=True):
     catalog: str
     """The version in force at the export."""
     circumstances: dict[str, dict[str, str]]
-    """By digest, the providers that could not be used; `now` among them, as of the export."""
+    """By digest, the providers that could not be used and the models that had vanished; `now` is as of the export."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -95,10 +96,12 @@ def simulate(
     *,
     tier: str | None = None,
     at: float | None = None,
+    where_vanished: Callable[[Vanished], Snapshot] | None = None,
 ) -> Simulation:
     """Plans every record anew in `snapshot`; of one tier only where `tier` names it.
 
     `circumstances` are by the digests that records carry; those of the export stand in for a digest that is not there.
+    `where_vanished` compiles the document anew where some models are listed no longer; left out, nothing vanishes.
     `at` (epoch seconds) is the time to plan for, such as when a new price is in force; else it is each record's own.
     """
     planners: dict[str, Planner] = {}
@@ -110,7 +113,10 @@ def simulate(
         digest = record.circumstances if record.circumstances in circumstances else NOW
         planner = planners.get(digest)
         if planner is None:
-            planner = planners[digest] = Planner(under(snapshot, circumstances.get(digest, {})))
+            unavailable = circumstances.get(digest, {})
+            gone = vanished(unavailable)
+            catalog = where_vanished(gone) if gone and where_vanished is not None else snapshot
+            planner = planners[digest] = Planner(under(catalog, unavailable))
         outcome = found.by_tier.setdefault(name, Outcome())
         _compare(outcome, record if at is None else replace(record, facts=replace(record.facts, now=at)), planner)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gateway.catalog.learned import Vanished
 from gateway.catalog.nearest import Nearest
 from gateway.types import Deployment, Model, Provider, Tier
 
@@ -47,6 +48,8 @@ class Snapshot:
     """Files that its secrets were read from, and when each had last changed (see `secrets.stamps`)."""
     previews: Mapping[str, Target] = field(default_factory=dict)
     """Discovered models that nobody has approved yet, by `provider/id`: for admins only."""
+    vanished: Vanished = field(default_factory=dict)
+    """Of what the document names, what its providers list no longer."""
     names: Nearest | None = None
     """The names of the targets, to be searched for one that is like another."""
 

@@ -15,7 +15,8 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from gateway.catalog.load import load_catalog
+from gateway.catalog.learned import Learned
+from gateway.catalog.load import Checked, read_catalog
 from gateway.catalog.problems import InvalidCatalog
 from gateway.catalog.simulate import FORMAT, Header, Line, Outcome, Simulation, simulate
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url
@@ -46,7 +47,8 @@ def simulate_catalog(
     or the file of decisions cannot be used.
     """
     try:
-        snapshot = load_catalog(new, os.environ, time.time())
+        checked, now = Checked(read_catalog(new), str(new)), time.time()
+        snapshot = checked.compile(os.environ, now)
     except InvalidCatalog as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_BAD_CATALOG) from None
@@ -58,7 +60,14 @@ def simulate_catalog(
             source = AdminApi(url, data_dir).lines("decisions", {"last": last})
         lines = source if save is None else _copied(source, save, stack)
         header, records = _read(lines)
-        report = simulate(records, snapshot, header.circumstances, tier=tier, at=planned_for)
+        report = simulate(
+            records,
+            snapshot,
+            header.circumstances,
+            tier=tier,
+            at=planned_for,
+            where_vanished=lambda gone: checked.compile(os.environ, now, Learned(vanished=gone)),
+        )
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(_as_json(report, header, snapshot.version))).decode())
     else:

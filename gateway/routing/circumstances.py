@@ -1,7 +1,8 @@
-"""What a plan depends on besides document and facts: which providers could be used when it was made.
+"""What a plan depends on besides document and facts: which providers could be used when it was made, and which models
+had vanished from their lists.
 
-A document's version does not tell it: keys come and go with the environment. Records name it by a short digest, and the
-store keeps what each digest stands for.
+A document's version does not tell it: keys come and go with the environment, and models with the providers' lists.
+Records name it by a short digest, and the store keeps what each digest stands for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from hashlib import blake2b
 
 import msgspec
 
+from gateway.catalog.learned import Vanished
 from gateway.catalog.snapshot import Snapshot
 from gateway.types import Deployment, Tier
 
 Unavailable = Mapping[str, str]
-"""By provider, why it could not be used; whoever is not in it could."""
+"""By provider, why it could not be used; by `provider/upstream id`, since which day (ISO) the provider listed it no
+longer. Whatever is not in it could be used, and was listed."""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(dict[str, str])
@@ -24,7 +27,9 @@ _decoder = msgspec.json.Decoder(dict[str, str])
 
 def circumstances(snapshot: Snapshot) -> tuple[str, bytes]:
     """The digest of a snapshot's circumstances, and what it stands for, for `read()`."""
-    text = _encoder.encode({p.name: p.unavailable for p in snapshot.providers.values() if p.unavailable is not None})
+    gone = {f"{provider}/{upstream_id}": day for (provider, upstream_id), day in snapshot.vanished.items()}
+    unusable = {p.name: p.unavailable for p in snapshot.providers.values() if p.unavailable is not None}
+    text = _encoder.encode(gone | unusable)
     return blake2b(text, digest_size=4).hexdigest(), text
 
 
@@ -40,8 +45,17 @@ def read(text: bytes) -> Unavailable:
         raise ValueError(f"not a list of unavailable providers: {error}") from None
 
 
+def vanished(unavailable: Unavailable) -> Vanished:
+    """The part about models; names of providers have no slash."""
+    places = ((name.partition("/"), day) for name, day in unavailable.items())
+    return {(provider, upstream_id): day for (provider, slash, upstream_id), day in places if slash}
+
+
 def under(snapshot: Snapshot, unavailable: Unavailable) -> Snapshot:
-    """The same catalog where just these providers cannot be used. For plans only: it has no endpoints to call."""
+    """The same catalog where just these providers cannot be used. For plans only: it has no endpoints to call.
+
+    Which models have vanished is a matter of compiling the document.
+    """
     providers = {
         name: replace(provider, unavailable=unavailable.get(name)) for name, provider in snapshot.providers.items()
     }

@@ -17,6 +17,7 @@ from gateway.catalog.refresh import Outcome
 from gateway.catalog.source import CatalogSource
 from gateway.upstream.client import Upstream
 
+NOVEMBER_21 = 1_795_219_200.0
 DOCUMENT = """\
 providers:
   one: {adapter: openai, base_url: https://one.example/v1, api_key: env:ONE, defaults: {text: spare}}
@@ -153,7 +154,10 @@ async def test_a_vanished_model_falls_to_its_providers_default(open_catalog: Ope
     snapshot = living.source.current
     target = snapshot.targets["beta"]
     assert (target.name, target.substituted) == ("spare", "beta")
-    assert target.note == "beta is retired: its provider lists it no longer (since 2026-11-21); served by spare"
+    assert target.note == (
+        "beta is retired (deprecated 2026-11-21): its provider lists it no longer (since 2026-11-21); served by spare"
+    )
+    assert snapshot.models["beta"].deprecated_at == NOVEMBER_21  # for the Deprecation header
     assert [d.name for d in snapshot.tiers["fast"].deployments] == ["two/spare"]
     assert [d.name for d in snapshot.targets["alpha"].tier.deployments] == ["two/alpha"]
     assert living.source.current.version == open_catalog().source.current.version

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from fake_catalog import catalog_for, model_of
-from fakes import FakeProvider
+from fakes import FakeProvider, eventually, json_reply
 from running import ADMIN_TOKEN, ROOT, RunningGateway, running_gateway
-from talk import admin, chat, key_with
+from talk import Answer, admin, chat, key_with
 
 TIERS = {"fast": ["one", "two"], "smart": ["two"]}
 
@@ -100,6 +100,36 @@ def test_another_document_is_simulated(fake: FakeProvider, tmp_path: Path) -> No
         assert "no recorded decisions" in tiergate(
             gateway, "catalog", "simulate", str(catalog), "--from", str(kept), status=2
         )
+
+
+def test_decisions_about_vanished_models_are_made_again(fake: FakeProvider, tmp_path: Path) -> None:
+    """Before, without and after: each under what was listed then, though the document stayed the same."""
+    models = {"one": {"replacement": model_of("two")}}
+    catalog = catalog_for(fake, tmp_path / "catalog.yaml", TIERS, models=models)
+
+    def list_of_one(*ids: str) -> None:
+        fake.script("one", json_reply({"data": [{"id": i} for i in (*ids, "another")]}))
+        answer = admin(gateway, "/models/discover", {"provider": "one", "force": True}, method="POST")
+        assert answer.body["data"][0]["state"] == "refreshed", answer.raw
+
+    def served_by(deployment: str) -> Answer | None:
+        answer = chat(gateway, model_of("one"))
+        assert answer.status == 200, answer.raw
+        return answer if answer.headers["x-gateway-deployment"] == deployment else None
+
+    with running_gateway(tmp_path, catalog=catalog) as gateway:
+        list_of_one("one-upstream")
+        before = asked(gateway, model_of("one"))
+        list_of_one()
+        without = eventually(lambda: served_by("two/two-model"))
+        assert without.headers["x-gateway-substituted"] == model_of("one")
+        assert without.headers["deprecation"].startswith("@")
+        in_tier = asked(gateway, "fast")
+        list_of_one("one-upstream")
+        after = eventually(lambda: served_by("one/one-model"))
+        for request_id in (before, without.request_id, in_tier, after.request_id):
+            assert admin(gateway, f"/explain?request_id={request_id}").body["reproduced"] is True
+        assert simulation(gateway, catalog, "--fail-on-move")["moved"] == 0
 
 
 def test_only_operators_read_decisions(fake: FakeProvider, tmp_path: Path) -> None:
