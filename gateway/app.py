@@ -12,21 +12,19 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import partial
 
 import httpx
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from gateway.admin.alerts import Alerts
 from gateway.admin.desk import Desk
 from gateway.admin.hooks import open_desk
 from gateway.admin.routes import admin_routes
-from gateway.api.chat import ChatCompletions
-from gateway.api.departures import Departures
+from gateway.api.chat import ChatCompletions, serve_chat
 from gateway.api.errors import handlers
 from gateway.api.feedback import take_feedback
 from gateway.api.health import healthz, metrics, readyz
@@ -44,6 +42,7 @@ from gateway.gateway import Gateway
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.rates import Rates
 from gateway.log import get_logger
+from gateway.protocol import Hot
 from gateway.routing.arms import Arms
 from gateway.routing.canaries import Canaries
 from gateway.routing.decisions import Decisions
@@ -67,25 +66,17 @@ from gateway.upstream.sandbox import SANDBOX_HOST, SandboxTransport
 
 
 class Application(Starlette):
-    """Starlette, with a short way to the endpoints that are called all the time.
+    """Starlette, and the endpoints that are called all the time: by path, for our own protocol to call past ASGI.
 
-    Matching routes and two layers of middleware cost as much as planning a request. `hot` maps an exact method and path
-    to an endpoint that stands among the routes too, identifies its caller itself and answers every error itself.
+    Matching routes and two layers of middleware cost as much as planning a request. Such an endpoint stands among the
+    routes too, identifies its caller itself and answers every error itself.
     """
 
-    def __init__(self, *, hot: Mapping[tuple[str, str], ChatCompletions], **rest: Any) -> None:
-        super().__init__(**rest)
-        self.router.redirect_slashes = False  # a redirect would name a host that the caller gave
-        self._hot = hot
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (endpoint := self._hot.get((scope["method"], scope["path"]))) is not None:
-            scope["app"] = self
-            await endpoint(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+    hot: Mapping[bytes, Hot] = {}
 
 
+_HOT_BYTES = 256 * 1024
+"""Longer bodies are read only after their caller is known."""
 _CANNOT_START = (TiergateError, StoreFailed, StoreTooOld, RedisError, OSError, ValueError)
 
 
@@ -99,25 +90,25 @@ def create_app(
     """The gateway as an ASGI application. `transport` replaces the upstream engine in tests."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Application) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 opening = open_gateway(settings, transport, clock, monotonic, chance, ids)
-                app.state.gateway, app.state.desk = await stack.enter_async_context(opening)
+                app.state.gateway, app.state.desk = gateway, _ = await stack.enter_async_context(opening)
             except _CANNOT_START as error:
                 sys.stderr.write(f"tiergate: {error}\n")
                 logging.getLogger("uvicorn.error").disabled = True  # it would repeat this with a traceback
                 raise
+            most_bytes = min(_HOT_BYTES, settings.max_body_bytes)
+            app.hot = {b"/v1/chat/completions": Hot(partial(serve_chat, gateway), most_bytes)}
             yield
 
     chance = random.Random(settings.seed)  # noqa: S311  # for routing, never for secrets
     ids = random.Random()  # noqa: S311  # not seeded: ids must differ between processes
-    chat = ChatCompletions()
-    return Application(
-        hot={("POST", "/v1/chat/completions"): chat},
+    app = Application(
         lifespan=lifespan,
         routes=[
-            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/chat/completions", ChatCompletions(), methods=["POST"]),
             Route("/v1/feedback", take_feedback, methods=["POST"]),
             Route("/v1/models", list_models, methods=["GET"]),
             Route("/v1/models/{model:path}", show_model, methods=["GET"]),
@@ -128,6 +119,8 @@ def create_app(
         ],
         exception_handlers=handlers(clock, ids),
     )
+    app.router.redirect_slashes = False  # a redirect would name a host that the caller gave
+    return app
 
 
 @contextlib.asynccontextmanager
@@ -233,7 +226,6 @@ async def open_gateway(
             breakers=breakers,
             statistics=statistics,
             retries=RetryBudgets(monotonic),
-            departures=Departures(),
             metrics=metrics,
             requests=requests,
             decisions=decisions,

@@ -14,7 +14,6 @@ from gateway.routing.params import Parameters
 from gateway.routing.plan import Planner
 
 if TYPE_CHECKING:
-    from gateway.api.departures import Departures
     from gateway.api.shadows import Shadows
     from gateway.callers.callers import Callers
     from gateway.callers.idempotency import Idempotency
@@ -88,7 +87,6 @@ class Gateway:
     breakers: Breakers
     statistics: Statistics
     retries: RetryBudgets
-    departures: Departures
     metrics: Metrics
     requests: RequestLog
     decisions: Decisions

@@ -1,15 +1,18 @@
-"""uvicorn's HTTP/1.1 protocol with a short way out for the endpoints that are called all the time.
+"""uvicorn's HTTP/1.1 protocol with a short way for the endpoints that are called all the time.
 
-Through ASGI a reply's head and body are two messages and two writes, and every header is searched for forbidden
-characters on its own. An endpoint that is served by this protocol finds an `Outlet` in its scope instead.
+Through ASGI a request costs a scope, a cycle object and an event, and its reply two messages, two writes and a search
+of every header for forbidden characters: as much as reading and planning it. So a whole, plain request to a hot
+endpoint is handed to it directly; whatever is unusual (pipelined, chunked, `Expect`, long) takes the usual way.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from asyncio import Transport
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, cast
 
 import httptools
 import msgspec
@@ -17,71 +20,131 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.errors import CallerError, Kind
 from gateway.ledger.attempt import new_request_id
+from gateway.log import get_logger
 
-OUTLET = "tiergate.outlet"
-"""Name of the ASGI extension under which a scope offers its `Outlet`."""
+log = get_logger("server")
+
 _JOIN_BYTES = 16 * 1024
 """Bodies up to this size are copied behind their head; larger ones are handed over apart."""
 _HEAD_BYTES = 64 * 1024
 """A request's head that is longer and has not come in one read is refused: until it is whole nobody knows who asks."""
 
 
-class Outlet:
-    """Where one request's reply goes. As a callable it is ASGI's `send`; the two ways must not be mixed."""
+class Hot(NamedTuple):
+    """An endpoint that is called all the time: it is handed requests of up to so many bytes past ASGI."""
 
-    __slots__ = ("_cycle",)
+    serve: Callable[[Direct], Coroutine[Any, Any, None]]
+    """Answers every request, errors included, and raises nothing."""
+    most_bytes: int
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
 
-    async def __call__(self, message: Any) -> None:
-        await self._cycle.send(message)
+class Direct:
+    """A whole request to a hot endpoint, and the way its reply goes: an `Inbound` (see `gateway.api.inbound`).
 
-    async def begin(self, status: int, lines: bytes, body: bytes, *, more: bool) -> None:
-        """Sends the head, framed here, with the body, or where there is `more` with its first part.
+    For the protocol it stands where uvicorn's own cycle of request and response would.
+    """
 
-        `lines` are checked header lines, each ending in CRLF.
-        """
-        cycle = self._cycle
-        if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
-        if cycle.disconnected:
+    disconnected = False
+    response_complete = False
+    more_body = True
+    left = False
+    """Whether its caller went before the reply was complete."""
+    _begun = False
+    _status = 200
+    _lines = b""
+    _on_left: Callable[[], None] | None = None
+
+    def __init__(self, connection: Protocol, fields: dict[bytes, bytes], *, distinct: bool, keep_alive: bool) -> None:
+        self.fields = fields
+        """Headers by lower-case name."""
+        self.distinct = distinct
+        """Whether no header came twice; of those that did `fields` has the last."""
+        self.keep_alive = keep_alive
+        self.parts: list[bytes] = []
+        self._connection = connection
+
+    @property
+    def client(self) -> str | None:
+        client = self._connection.client
+        return client[0] if client else None
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Every header line; to be asked for before the next request on the connection can come."""
+        return self._connection.headers
+
+    async def body(self, limit: int) -> bytes:
+        """The request body, which is not longer than the endpoint takes; to be asked for once."""
+        parts, self.parts = self.parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def watch(self, on_left: Callable[[], None]) -> None:
+        """Calls this once when the caller goes before the reply is complete."""
+        self._on_left = on_left
+        if self.disconnected:
+            self.leave()
+
+    def leave(self) -> None:
+        """The connection is lost."""
+        on_left, self._on_left = self._on_left, None
+        if on_left is not None:
+            self.left = True
+            on_left()
+
+    def close(self) -> None:
+        """The request is over: a departure is of no interest any more."""
+        self._on_left = None
+
+    def reply(self, status: int, lines: bytes) -> None:
+        """How the reply begins: `lines` are checked header lines, each ending in CRLF, without the body's framing."""
+        self._status = status
+        self._lines = lines
+
+    async def write(self, data: bytes, *, more: bool = False) -> None:
+        """Sends a part of the reply, its head with the first. Returns once the caller reads fast enough again."""
+        connection = self._connection
+        if connection.flow.write_paused and not self.disconnected:
+            await connection.flow.drain()
+        if self.disconnected:
             return
-        cycle.response_started = True
-        cycle.waiting_for_100_continue = False
-        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        if more:
-            cycle.chunked_encoding = True
-            first = _chunk(body) if body else b""
-            cycle.transport.write(b"%b%btransfer-encoding: chunked\r\n%b%b" % (STATUS_LINE[status], lines, end, first))
-            return
-        size = len(body)
-        head = b"%b%bcontent-length: %d\r\n%b" % (STATUS_LINE[status], lines, size, end)
-        if size <= _JOIN_BYTES:
-            cycle.transport.write(head + body)
+        write = connection.transport.write
+        if self._begun:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            write(chunk if more else chunk + b"0\r\n\r\n")
         else:
-            cycle.transport.writelines((head, body))
-        self._complete()
-
-    async def go_on(self, data: bytes, *, more: bool) -> None:
-        """Sends the next part of the body, or the last one. Returns once the caller reads fast enough again."""
-        cycle = self._cycle
-        if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
-        if cycle.disconnected:
-            return
-        chunk = _chunk(data) if data else b""
-        cycle.transport.write(chunk if more else chunk + b"0\r\n\r\n")
+            self._begun = True
+            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+            size, status = len(data), STATUS_LINE[self._status]
+            if more:
+                chunk = b"%x\r\n%b\r\n" % (size, data) if data else b""
+                write(b"%b%btransfer-encoding: chunked\r\n%b%b" % (status, self._lines, end, chunk))
+            elif size <= _JOIN_BYTES:
+                write(b"%b%bcontent-length: %d\r\n%b%b" % (status, self._lines, size, end, data))
+            else:
+                head = b"%b%bcontent-length: %d\r\n%b" % (status, self._lines, size, end)
+                connection.transport.writelines((head, data))
         if not more:
-            self._complete()
+            self.response_complete = True
+            if not self.keep_alive:
+                connection.transport.close()
+            connection.on_response_complete()
 
-    def _complete(self) -> None:
-        cycle = self._cycle
-        cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
+    def served(self, task: asyncio.Task[None]) -> None:
+        """Its endpoint has ended; where the reply has not, the connection ends with it."""
+        connection = self._connection
+        connection.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("endpoint_failed", exc_info=error)
+        if not self.response_complete:
+            connection.transport.close()
+
+    # uvicorn's protocol tells its cycle of a lost connection by setting its event; here `leave()` is called.
+    @property
+    def message_event(self) -> Direct:
+        return self
+
+    def set(self) -> None:
+        """Nobody waits for this event."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -93,9 +156,15 @@ class Protocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     """How much of the reads so far belongs to a head that is not whole yet."""
+    _hot: Mapping[bytes, Hot] = {}
+    _receiving: Direct | None = None
+    """The request past ASGI whose body is coming in."""
+    _active: Direct | None = None
+    """The last one that was begun."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._hot = getattr(self.app, "hot", {})
         self._idle_since = self.loop.time()
         self._look_again_in(self.timeout_keep_alive)
 
@@ -116,15 +185,56 @@ class Protocol(HttpToolsProtocol):
                     self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        hot = self._hot.get(self.url)
+        if hot is not None and self._begin_direct(hot):
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
         super().on_headers_complete()
-        cycle = self.cycle
-        if cycle is not None and cycle.scope is self.scope:  # else it asked to upgrade
-            self.scope["extensions"] = {OUTLET: Outlet(cycle)}  # type: ignore[dict-item]  # ours is callable
+
+    def _begin_direct(self, hot: Hot) -> bool:
+        """Takes a request past ASGI, if it is plain enough."""
+        parser = self.parser
+        if self.expect_100_continue or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return False
+        fields = dict(self.headers)
+        size = fields.get(b"content-length")
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or busy:
+            return False
+        if parser.should_upgrade():
+            return False
+        self._receiving = self._active = direct = Direct(
+            self, fields, distinct=len(fields) == len(self.headers), keep_alive=parser.should_keep_alive()
+        )
+        self._serve = hot.serve
+        self.cycle = cast(RequestResponseCycle, direct)
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        if self._receiving is not None:
+            self._receiving.parts.append(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        direct, self._receiving = self._receiving, None
+        if direct is None:
+            super().on_message_complete()
+            return
+        direct.more_body = False
+        task = self.loop.create_task(self._serve(direct))
+        self.tasks.add(task)
+        task.add_done_callback(direct.served)
 
     def _should_upgrade(self) -> bool:
         """So that a request which asks for another protocol is not begun before that wish is taken out of it."""
@@ -187,6 +297,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        direct, self._receiving = self._active, None
+        if direct is not None and not direct.response_complete:
+            direct.disconnected = True
+            direct.leave()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
@@ -196,7 +310,3 @@ class Protocol(HttpToolsProtocol):
 
     def _unset_keepalive_if_required(self) -> None:
         """The timer goes on: it sees for itself whether anything happened meanwhile."""
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -6,51 +6,76 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import pytest
 import uvicorn
 
-from gateway.protocol import OUTLET, Outlet, Protocol
+from gateway.api.inbound import Bridged, Inbound
+from gateway.protocol import Hot, Protocol
 
-_KIND = b"content-type: text/plain\r\n"
 _GET = b"GET %b HTTP/1.1\r\nhost: here\r\n%b\r\n"
+_POST = b"POST %b HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n%b\r\nhi"
+_WAYS = pytest.mark.parametrize(("request_of", "way"), [(_GET, b"Bridged"), (_POST, b"Direct")], ids=["asgi", "direct"])
+_MOST_BYTES = 100_000
 
 
-async def _app(scope: Any, receive: Any, send: Any) -> None:
-    outlet: Outlet = scope["extensions"][OUTLET]
-    if scope["path"] != "/echo":
-        await receive()
-    match scope["path"]:
+async def _answer(path: str, inbound: Inbound) -> None:
+    """Answers by path; the header `x-way` tells whether the request came through ASGI."""
+    inbound.reply(200, b"x-way: %b\r\n" % type(inbound).__name__.encode())
+    body = await inbound.body(1_000_000)
+    match path:
         case "/whole":
-            await outlet.begin(200, _KIND, b"all of it", more=False)
+            await inbound.write(b"all of it")
         case "/long":
-            await outlet.begin(200, _KIND, b"x" * 300_000, more=False)
+            await inbound.write(b"x" * 300_000)
         case "/parts":
-            await outlet.begin(200, _KIND, b"", more=True)
-            await outlet.go_on(b"one", more=True)
-            await outlet.go_on(b"two", more=False)
+            await inbound.write(b"", more=True)
+            await inbound.write(b"one", more=True)
+            await inbound.write(b"two")
         case "/echo":
-            await outlet.begin(200, _KIND, scope["method"].encode() + b" " + (await _body(receive)), more=False)
+            await inbound.write(b"POST " + body)
+        case "/size":
+            await inbound.write(b"%d" % len(body))
+        case "/silent":
+            return
+        case "/broken":
+            raise LookupError("no such thing")
+        case "/gone":
+            gone = asyncio.Event()
+            inbound.watch(gone.set)
+            await gone.wait()
+            _told["left"].set_result(inbound.left)
+            await inbound.write(b"too late")
         case _:
-            await outlet({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-            await outlet({"type": "http.response.body", "body": b""})
+            inbound.reply(404, b"")
+            await inbound.write(b"")
 
 
-async def _body(receive: Any) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
+_told: dict[str, asyncio.Future[bool]] = {}
+_PATHS = ("/whole", "/long", "/parts", "/echo", "/size", "/silent", "/broken", "/gone")
+
+
+class _App:
+    hot: ClassVar = {path.encode(): Hot(partial(_answer, path), _MOST_BYTES) for path in _PATHS}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await _answer(scope["path"], Bridged(scope, receive, send))
 
 
 @contextlib.asynccontextmanager
 async def _served(keep_alive_s: int = 60) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server of the test's application."""
     config = uvicorn.Config(
-        _app, http=Protocol, ws="none", lifespan="off", port=0, log_config=None, timeout_keep_alive=keep_alive_s
+        _App(),
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        port=0,
+        log_config=None,
+        proxy_headers=False,
+        timeout_keep_alive=keep_alive_s,
     )
     server = uvicorn.Server(config)
     config.load()
@@ -73,41 +98,105 @@ async def _reply(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(size)
 
 
-async def test_a_whole_reply_has_its_headers_and_its_length() -> None:
+@_WAYS
+async def test_a_whole_reply_has_its_headers_and_its_length(request_of: bytes, way: bytes) -> None:
     """Small and large bodies come whole, and the connection serves the next request."""
     async with _served() as (reader, writer):
-        writer.write(_GET % (b"/whole", b""))
+        writer.write(request_of % (b"/whole", b""))
         head, body = await _reply(reader)
-        assert head == b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n"
+        assert head == b"HTTP/1.1 200 OK\r\nx-way: %b\r\ncontent-length: 9\r\n\r\n" % way
         assert body == b"all of it"
-        writer.write(_GET % (b"/long", b""))
+        writer.write(request_of % (b"/long", b""))
         assert (await _reply(reader))[1] == b"x" * 300_000
 
 
-async def test_a_reply_in_parts_is_chunked() -> None:
+@_WAYS
+async def test_a_reply_in_parts_is_chunked(request_of: bytes, way: bytes) -> None:
     """Each part is a chunk, and the last one ends the message."""
     async with _served() as (reader, writer):
-        writer.write(_GET % (b"/parts", b""))
+        writer.write(request_of % (b"/parts", b""))
         seen = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
-        assert b"\r\ntransfer-encoding: chunked\r\n" in seen
+        assert seen.startswith(b"HTTP/1.1 200 OK\r\nx-way: %b\r\ntransfer-encoding: chunked\r\n\r\n" % way)
         assert seen.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
 async def test_requests_in_a_row_are_answered_in_order() -> None:
-    """Pipelined requests each get their own reply; the outlet and ASGI's own way may take turns."""
+    """Pipelined requests each get their own reply, whichever way they take."""
     async with _served() as (reader, writer):
-        writer.write(_GET % (b"/whole", b"") + _GET % (b"/none", b"") + _GET % (b"/whole", b""))
-        statuses = [(await _reply(reader))[0][9:12] for _ in range(3)]
-        assert statuses == [b"200", b"404", b"200"]
+        post = _POST % (b"/whole", b"")
+        writer.write(post + post + _GET % (b"/none", b"") + post)
+        heads = [(await _reply(reader))[0] for _ in range(4)]
+        assert [head[9:12] for head in heads] == [b"200", b"200", b"404", b"200"]
+        assert b"x-way: Direct" in heads[0]
 
 
-async def test_a_caller_who_wants_the_connection_closed_gets_that() -> None:
+@_WAYS
+async def test_a_caller_who_wants_the_connection_closed_gets_that(request_of: bytes, way: bytes) -> None:
     """`connection: close` is answered with the same, and the connection ends after the reply."""
     async with _served() as (reader, writer):
-        writer.write(_GET % (b"/whole", b"connection: close\r\n"))
+        writer.write(request_of % (b"/whole", b"connection: close\r\n"))
         seen = await asyncio.wait_for(reader.read(), 5)
+        assert b"x-way: %b\r\n" % way in seen
         assert b"\r\nconnection: close\r\n" in seen
         assert seen.endswith(b"\r\n\r\nall of it")
+
+
+_UNUSUAL = {
+    "another method": b"PUT /size HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi",
+    "a query": b"POST /size?a=b HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi",
+    "chunked": b"POST /size HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "an expectation": b"POST /size HTTP/1.1\r\nhost: here\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nhi",
+    "an older version": b"POST /size HTTP/1.0\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi",
+    "a coded body": b"POST /size HTTP/1.1\r\nhost: here\r\ncontent-encoding: identity\r\ncontent-length: 2\r\n\r\nhi",
+    "a long body": b"POST /size HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n%b"
+    % (_MOST_BYTES + 1, b"x" * (_MOST_BYTES + 1)),
+}
+
+
+@pytest.mark.parametrize("name", _UNUSUAL)
+async def test_an_unusual_request_to_a_hot_endpoint_takes_the_usual_way(name: str) -> None:
+    """It is served as well, through ASGI."""
+    async with _served() as (reader, writer):
+        writer.write(_UNUSUAL[name])
+        if name == "an expectation":
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        head, body = await _reply(reader)
+        assert b"x-way: Bridged" in head
+        assert body == (b"%d" % (_MOST_BYTES + 1) if name == "a long body" else b"2")
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+async def test_a_body_in_pieces_reaches_a_hot_endpoint_whole(pieces: int) -> None:
+    """However the reads cut it; the endpoint is called once it is there."""
+    body = b"0123456789" * 5_000
+    request = b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    step = -(-len(request) // pieces)
+    async with _served() as (reader, writer):
+        for start in range(0, len(request), step):
+            writer.write(request[start : start + step])
+            await asyncio.sleep(0)
+        head, echoed = await asyncio.wait_for(_reply(reader), 5)
+        assert b"x-way: Direct" in head
+        assert echoed == b"POST " + body
+
+
+@_WAYS
+async def test_a_departure_is_told_while_the_reply_is_due(request_of: bytes, way: bytes) -> None:
+    """Whoever serves the request hears of it at once; what it still writes goes nowhere."""
+    _told["left"] = asyncio.get_running_loop().create_future()
+    async with _served() as (_, writer):
+        writer.write(request_of % (b"/gone", b""))
+        await asyncio.sleep(0.05)
+        writer.close()
+        assert await asyncio.wait_for(_told["left"], 5)
+
+
+@pytest.mark.parametrize("path", [b"/silent", b"/broken"])
+async def test_a_hot_endpoint_that_fails_to_answer_ends_the_connection(path: bytes) -> None:
+    """The caller is not left waiting."""
+    async with _served() as (reader, writer):
+        writer.write(_POST % (path, b""))
+        assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
 async def test_an_idle_connection_is_closed_after_its_time() -> None:

@@ -12,15 +12,12 @@ from gateway.api.http import (
     CallerLeft,
     HeaderLines,
     Receive,
-    Reply,
     Scope,
     Send,
     error_frame,
-    read_body,
-    send_error,
-    way_out,
     written,
 )
+from gateway.api.inbound import Bridged, Inbound, reply_error
 from gateway.api.recall import recall
 from gateway.api.replies import limit_lines, provider_lines, usd, with_cost
 from gateway.callers.caller import Caller
@@ -44,50 +41,53 @@ class ChatCompletions:
     """The endpoint as an ASGI application: it costs a third of what Starlette's Request and Response would."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gateway: Gateway = scope["app"].state.gateway
-        exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.ids))
-        send = way_out(scope, send)
-        gateway.inflight += 1
-        status, failure = 200, None
-        try:
-            await _serve(exchange, scope, receive, send)
-        except GatewayError as error:
-            status, failure = error.status, error
-            if not exchange.caller_left:
-                await send_error(send, error, exchange.request_id, _explanation(exchange))
-        except (CallerLeft, asyncio.CancelledError) as gone:
-            status, failure = 499, None
-            if not isinstance(gone, CallerLeft) and not exchange.caller_left:
-                failure = GatewayUnavailable(Kind.DRAINING, "The gateway is shutting down; send the request again.")
-                status = failure.status
-                await send_error(send, failure, exchange.request_id)
-        except Exception as error:
-            failure = GatewayError(Kind.INTERNAL, "The gateway failed while serving this request.")
+        await serve_chat(scope["app"].state.gateway, Bridged(scope, receive, send))
+
+
+async def serve_chat(gateway: Gateway, inbound: Inbound) -> None:
+    """Answers one request; every error, too."""
+    exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.ids), inbound)
+    gateway.inflight += 1
+    status, failure = 200, None
+    try:
+        await _serve(exchange, inbound)
+    except GatewayError as error:
+        status, failure = error.status, error
+        if not exchange.caller_left:
+            await reply_error(inbound, error, exchange.request_id, _explanation(exchange))
+    except (CallerLeft, asyncio.CancelledError) as gone:
+        status, failure = 499, None
+        if not isinstance(gone, CallerLeft) and not exchange.caller_left:
+            failure = GatewayUnavailable(Kind.DRAINING, "The gateway is shutting down; send the request again.")
             status = failure.status
-            log.error("request_failed", request_id=exchange.request_id, exc_info=error)
-            await send_error(send, failure, exchange.request_id)
-        finally:
-            gateway.inflight -= 1
-            exchange.record(status, failure)
+            await reply_error(inbound, failure, exchange.request_id)
+    except Exception as error:
+        failure = GatewayError(Kind.INTERNAL, "The gateway failed while serving this request.")
+        status = failure.status
+        log.error("request_failed", request_id=exchange.request_id, exc_info=error)
+        await reply_error(inbound, failure, exchange.request_id)
+    finally:
+        gateway.inflight -= 1
+        exchange.record(status, failure)
 
 
-async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-    gateway = exchange.gateway
+async def _serve(exchange: Exchange, inbound: Inbound) -> None:
+    gateway, fields = exchange.gateway, inbound.fields
     if gateway.inflight > gateway.settings.max_inflight:
         raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
-    headers = dict(scope["headers"])
-    exchange.caller = caller = await _identify(gateway, scope, headers)
+    exchange.caller = caller = await _identify(gateway, inbound)
     if gateway.inflight > gateway.room[caller.criticality]:
         raise GatewayUnavailable(Kind.SHED, "The gateway is nearly at its limit; try again shortly.", retry_after_s=1)
-    if (retries := headers.get(b"x-stainless-retry-count", b"0")) != b"0":
+    if (retries := fields.get(b"x-stainless-retry-count", b"0")) != b"0":
         exchange.sdk_retry = _count(retries)
-    body = await read_body(headers, receive, gateway.settings.max_body_bytes)
-    if b"idempotency-key" in headers:
-        answer = await _complete_once(exchange, caller, headers, body, receive, send)
+    body = await inbound.body(gateway.settings.max_body_bytes)
+    if b"idempotency-key" in fields:
+        answer = await _complete_once(exchange, caller, inbound, body)
     else:
-        answer = await _complete(exchange, caller, headers, body, receive, send)
+        answer = await _complete(exchange, caller, inbound, body)
     if answer is not None:
-        await Reply(send, JSON_LINES + answer.lines, answer.status).write(answer.body)
+        inbound.reply(answer.status, JSON_LINES + answer.lines)
+        await inbound.write(answer.body)
     if exchange.planned is not None and exchange.planned.plan.arms:
         gateway.shadows.follow(exchange, exchange.planned)
 
@@ -95,21 +95,19 @@ async def _serve(exchange: Exchange, scope: Scope, receive: Receive, send: Send)
 async def _complete_once(
     exchange: Exchange,
     caller: Caller,
-    headers: dict[bytes, bytes],
+    inbound: Inbound,
     body: bytes,
-    receive: Receive,
-    send: Send,
 ) -> Answer | None:
     """Serves a request with an Idempotency-Key: a repeat gets the first one's answer and costs nothing.
 
     An answer is kept before it is sent, so that a caller whose connection breaks just then finds it when it asks again.
     """
-    authorization, key = credential(headers.items()) or b"", headers[b"idempotency-key"]
+    authorization, key = credential(inbound.fields.items()) or b"", inbound.fields[b"idempotency-key"]
     claim = await exchange.gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
     if isinstance(claim, Answer):
         return Answer(claim.status, b"x-gateway-idempotent-replay: true\r\n" + claim.lines, claim.body)
     try:
-        kept = await _complete(exchange, caller, headers, body, receive, send)
+        kept = await _complete(exchange, caller, inbound, body)
     except BaseException:
         await asyncio.shield(claim.release())
         raise
@@ -120,21 +118,19 @@ async def _complete_once(
 async def _complete(
     exchange: Exchange,
     caller: Caller,
-    headers: dict[bytes, bytes],
+    inbound: Inbound,
     body: bytes,
-    receive: Receive,
-    send: Send,
 ) -> Answer | None:
     """Asks the planned candidates and relays a stream; an answer that came whole is given back, to be sent."""
-    planned = await _plan(exchange, caller, headers, body)
-    exchange.watch_caller(receive, planned.target.tier.on_caller_left)
+    planned = await _plan(exchange, caller, inbound.fields, body)
+    exchange.watch_caller(inbound, planned.target.tier.on_caller_left)
     call = await first_to_answer(exchange, planned)
     try:
         if planned.session is not None:
             remember_session(exchange.gateway, planned, planned.session, call.candidate.deployment)
         if call.stream is None:
             return whole(exchange, call)
-        await relay(exchange, call, send)
+        await relay(exchange, call, inbound)
         return None
     except BaseException as error:
         call.fail(error)
@@ -154,14 +150,11 @@ async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes],
     return planned
 
 
-async def _identify(gateway: Gateway, scope: Scope, headers: dict[bytes, bytes]) -> Caller:
-    authorization = headers.get(b"authorization")
-    caller = None
-    if authorization is not None and len(headers) == len(scope["headers"]):  # else a header may have come twice
-        caller = gateway.callers.cached(authorization)
+async def _identify(gateway: Gateway, inbound: Inbound) -> Caller:
+    authorization = inbound.fields.get(b"authorization")
+    caller = gateway.callers.cached(authorization) if authorization is not None and inbound.distinct else None
     if caller is None:
-        client = scope["client"][0] if scope.get("client") else None
-        caller = await gateway.callers.identify(credential(scope["headers"]), client)
+        caller = await gateway.callers.identify(credential(inbound.headers), inbound.client)
     caller.require(Permission.INFER)
     return caller
 
@@ -188,16 +181,16 @@ def whole(exchange: Exchange, call: Call) -> Answer:
     return Answer(200, lines, call.completion.body)
 
 
-async def relay(exchange: Exchange, call: Call, send: Send) -> None:
+async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
     """A stream, event by event as it comes. The end goes out after the attempt is booked; a failure ends it instead."""
     stream, response = call.stream, call.response
     assert stream is not None
     assert response is not None
-    reply = Reply(send, EVENT_STREAM_LINES + _lines(exchange, call))
+    inbound.reply(200, EVENT_STREAM_LINES + _lines(exchange, call))
     out = call.first
     try:
         if not stream.finished:
-            await reply.write(out, more=True)
+            await inbound.write(out, more=True)
             out = b""
             async for data in response.chunks():
                 out = stream.feed(data)
@@ -206,7 +199,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
                 if exchange.caller_left:
                     exchange.count_drained(stream.output_bytes)
                 if out:
-                    await reply.write(out, more=True)
+                    await inbound.write(out, more=True)
                     out = b""
         last = call.end_of_stream()
         cost = call.complete()
@@ -226,7 +219,7 @@ async def relay(exchange: Exchange, call: Call, send: Send) -> None:
         call.fail(error)
         log.error("relay_failed", request_id=exchange.request_id, exc_info=error)
         last = error_frame(GatewayError(Kind.INTERNAL, "The gateway failed amid the answer."), exchange.request_id)
-    await reply.write(out + last)
+    await inbound.write(out + last)
 
 
 def _lines(exchange: Exchange, call: Call) -> bytes:

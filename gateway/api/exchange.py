@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.api.departures import Watch
-from gateway.api.http import Receive, written
+from gateway.api.http import written
+from gateway.api.inbound import Inbound
 from gateway.api.replies import retirement_headers
 from gateway.errors import CallerError, GatewayError
 from gateway.ledger.cost import estimate_tokens
@@ -36,17 +36,19 @@ class Exchange:
         "deadline",
         "failures",
         "gateway",
+        "inbound",
         "planned",
         "request_id",
         "sdk_retry",
         "started",
         "ttft_ms",
         "warnings",
-        "watch",
     )
 
-    def __init__(self, gateway: Gateway, request_id: str) -> None:
+    def __init__(self, gateway: Gateway, request_id: str, inbound: Inbound | None = None) -> None:
+        """`inbound` is the caller's end of it; a copy of a request has none."""
         self.gateway = gateway
+        self.inbound = inbound
         self.request_id = request_id
         self.at = gateway.clock()
         self.started = gateway.monotonic()
@@ -64,7 +66,6 @@ class Exchange:
         self.ttft_ms: float | None = None
         self.warnings: list[str] = []
         """What the request lost on its way to the candidate that answered."""
-        self.watch: Watch | None = None
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._drain_tokens = 0
@@ -73,9 +74,9 @@ class Exchange:
 
     @property
     def caller_left(self) -> bool:
-        return self.watch is not None and self.watch.left
+        return self.inbound is not None and self.inbound.left
 
-    def watch_caller(self, receive: Receive, policy: OnCallerLeft) -> None:
+    def watch_caller(self, inbound: Inbound, policy: OnCallerLeft) -> None:
         """From now on a departure cancels the serving task: at once, or after the tier's drain allowance."""
         task = asyncio.current_task()
         if task is None:
@@ -89,7 +90,7 @@ class Exchange:
                 self._timer = loop.call_later(policy.seconds, task.cancel)
 
         self._task, self._drain_tokens = task, policy.tokens
-        self.watch = self.gateway.departures.watch(receive, left)
+        inbound.watch(left)
 
     def count_drained(self, output_bytes: int) -> None:
         """Told how long the answer is while it is read on for a departed caller; ends that beyond the allowance."""
@@ -124,8 +125,8 @@ class Exchange:
 
     def record(self, status: int, error: GatewayError | None = None) -> None:
         """Puts the request on the log and into the metrics; called once, when all is over."""
-        if self.watch is not None:
-            self.watch.close()
+        if self.inbound is not None:
+            self.inbound.close()
         if self._timer is not None:
             self._timer.cancel()
         caller, chat, candidate = self.caller, self.chat, self.answered_by

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from gateway.errors import CallerError, GatewayError, Kind
-from gateway.protocol import OUTLET, Outlet
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -101,12 +100,6 @@ async def send_json(send: Send, status: int, body: bytes, headers: HeaderLines) 
     await send({"type": "http.response.body", "body": body})
 
 
-def way_out(scope: Scope, send: Send) -> Send:
-    """How a reply to this request is sent with the least work: by the server's outlet where it offers one."""
-    outlet: Send = scope.get("extensions", {}).get(OUTLET, send)
-    return outlet
-
-
 def written(headers: HeaderLines) -> bytes:
     """Headers as they stand in a head, a line each.
 
@@ -117,41 +110,6 @@ def written(headers: HeaderLines) -> bytes:
     if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
         raise ValueError("a header of the reply has a line break in it")
     return lines
-
-
-def _read(lines: bytes) -> HeaderLines:
-    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])]
-
-
-class Reply:
-    """A good reply, whole or in parts; its head goes out with the first of them.
-
-    `lines` are its headers as `written()` makes them: most are known before the request, so they are kept in this form.
-    """
-
-    __slots__ = ("_begun", "_lines", "_send", "_status")
-
-    def __init__(self, send: Send, lines: bytes, status: int = 200) -> None:
-        self._send = send
-        self._status = status
-        self._lines = lines
-        self._begun = False
-
-    async def write(self, data: bytes, *, more: bool = False) -> None:
-        """Sends a part; with the first one that has no `more` after it the reply is complete."""
-        send, begun, self._begun = self._send, self._begun, True
-        if isinstance(send, Outlet):
-            if begun:
-                await send.go_on(data, more=more)
-            else:
-                await send.begin(self._status, self._lines, data, more=more)
-            return
-        if not begun:
-            size = [] if more else [(b"content-length", b"%d" % len(data))]
-            headers = [*_read(self._lines), *size]
-            await send({"type": "http.response.start", "status": self._status, "headers": headers})
-        if data or not more:
-            await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 async def send_error(send: Send, error: GatewayError, request_id: str, headers: HeaderLines | None = None) -> None:

@@ -1,0 +1,99 @@
+"""A request as a hot endpoint sees it, and the way its reply goes.
+
+Most come from our own protocol, past ASGI (`gateway.protocol.Direct`); what is unusual, and every request under another
+server, comes through ASGI (`Bridged`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from gateway.api.http import JSON_LINES, HeaderLines, Receive, Scope, Send, error_headers, read_body, written
+from gateway.errors import GatewayError
+
+
+class Inbound(Protocol):
+    """One request with its reply; `gateway.protocol.Direct` says what each member means."""
+
+    fields: dict[bytes, bytes]
+    distinct: bool
+    left: bool
+
+    @property
+    def client(self) -> str | None: ...
+    @property
+    def headers(self) -> HeaderLines: ...
+    async def body(self, limit: int) -> bytes: ...
+    def watch(self, on_left: Callable[[], None]) -> None: ...
+    def close(self) -> None: ...
+    def reply(self, status: int, lines: bytes) -> None: ...
+    async def write(self, data: bytes, *, more: bool = False) -> None: ...
+
+
+class Bridged:
+    """An ASGI request as an `Inbound`."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers: HeaderLines = scope["headers"]
+        self.fields = dict(self.headers)
+        self.distinct = len(self.fields) == len(self.headers)
+        self.client: str | None = scope["client"][0] if scope.get("client") else None
+        self.left = False
+        self._receive = receive
+        self._send = send
+        self._status = 200
+        self._lines = b""
+        self._begun = False
+        self._watching: asyncio.Task[None] | None = None
+
+    async def body(self, limit: int) -> bytes:
+        """The request body.
+
+        Raises:
+            CallerError: TOO_LARGE beyond `limit` bytes.
+            CallerLeft: the caller went away while sending.
+        """
+        return await read_body(self.fields, self._receive, limit)
+
+    def watch(self, on_left: Callable[[], None]) -> None:
+        """ASGI tells of a departure only to whoever waits for it, which takes a task."""
+
+        async def wait() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass  # a repeated body message says nothing of a departure
+            self.left = True
+            on_left()
+
+        self._watching = asyncio.create_task(wait(), name="departure")
+
+    def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def reply(self, status: int, lines: bytes) -> None:
+        self._status = status
+        self._lines = lines
+
+    async def write(self, data: bytes, *, more: bool = False) -> None:
+        if not self._begun:
+            self._begun = True
+            headers = [
+                (name, value) for name, _, value in (line.partition(b": ") for line in self._lines.split(b"\r\n")[:-1])
+            ]
+            if not more:
+                headers.append((b"content-length", b"%d" % len(data)))
+            await self._send({"type": "http.response.start", "status": self._status, "headers": headers})
+        if data or not more:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def reply_error(
+    inbound: Inbound, error: GatewayError, request_id: str, headers: HeaderLines | None = None
+) -> None:
+    """OpenAI's error object as the whole reply."""
+    inbound.reply(error.status, JSON_LINES + written(error_headers(error, request_id) + (headers or [])))
+    await inbound.write(msgspec.json.encode(error.envelope(request_id)))
