@@ -98,6 +98,9 @@ class KeyFields(Input):
     rpm: Count | None = Field(None, description="Requests per minute.")
     tpm: Count | None = Field(None, description="Tokens per minute.")
     concurrency: Count | None = Field(None, description="Requests at once.")
+    rates_on_store_down: OnStoreDown = Field(
+        "allow", description="What becomes of requests under rpm, tpm and concurrency while the store is away."
+    )
     cidrs: Annotated[list[Cidr], Field(max_length=64)] = Field([], description="Networks it may be used from.")
     criticality: Criticality = Field("default", description="What is shed first under overload.")
     not_before: Time | None = Field(None, description="When it becomes valid.")
@@ -143,6 +146,7 @@ class KeyView(BaseModel):
     rpm: int | None
     tpm: int | None
     concurrency: int | None
+    rates_on_store_down: OnStoreDown
     cidrs: list[str]
     criticality: Criticality
     not_before: datetime | None
@@ -192,6 +196,7 @@ def view(record: KeyRecord, now: float) -> KeyView:
         rpm=record.rpm,
         tpm=record.tpm,
         concurrency=record.concurrency,
+        rates_on_store_down=record.rates_on_store_down,
         cidrs=list(record.cidrs),
         criticality=record.criticality,
         not_before=_time(record.not_before),

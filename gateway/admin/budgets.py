@@ -40,6 +40,7 @@ class RuleFields(Input):
     rpm: Count | None = Field(None, description="Requests per minute.")
     tpm: Count | None = Field(None, description="Tokens per minute.")
     concurrency: Count | None = Field(None, description="Requests at once.")
+    rates_on_store_down: OnStoreDown = Field("allow", description="The same for rpm, tpm and concurrency.")
 
     @model_validator(mode="after")
     def _whole(self) -> RuleFields:
@@ -69,6 +70,7 @@ class RuleView(BaseModel):
     rpm: int | None
     tpm: int | None
     concurrency: int | None
+    rates_on_store_down: OnStoreDown
     spent_usd: str | None = Field(None, description="Posted in the current period; null for sessions.")
     held_usd: str | None = None
 

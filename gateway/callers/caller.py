@@ -101,7 +101,9 @@ def limits_of(record: KeyRecord) -> Limits | None:
         Budget(f"{record.key_id}-{b.per}", b.limit_nano, b.per, b.hard, on_store_down=b.on_store_down)
         for b in record.budgets
     )
-    rpm, tpm, concurrency = ((Cap(scope, n),) if n else () for n in (record.rpm, record.tpm, record.concurrency))
+    rpm, tpm, concurrency = (
+        (Cap(scope, n, record.rates_on_store_down),) if n else () for n in (record.rpm, record.tpm, record.concurrency)
+    )
     if not (budgets or rpm or tpm or concurrency):
         return None
     name = record_name(record.tenant, record.key_id)

@@ -61,6 +61,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    rates_on_store_down: OnStoreDown = "allow"
+    """What becomes of requests under rpm, tpm and concurrency while the store is away; each budget has its own word."""
     cidrs: tuple[str, ...] = ()
     criticality: Criticality = "default"
     not_before: float | None = None

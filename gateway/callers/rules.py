@@ -45,6 +45,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    rates_on_store_down: OnStoreDown = "allow"
+    """The same for rpm, tpm and concurrency."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -202,7 +204,9 @@ def _joined(caller: Caller, limits: Limits | None, rules: Iterable[Rule], sessio
 
 
 def _with_caps(caller: Caller, limits: Limits | None, rule: Rule, scope: str) -> Limits | None:
-    rpm, tpm, concurrency = ((Cap(scope, n),) if n else () for n in (rule.rpm, rule.tpm, rule.concurrency))
+    rpm, tpm, concurrency = (
+        (Cap(scope, n, rule.rates_on_store_down),) if n else () for n in (rule.rpm, rule.tpm, rule.concurrency)
+    )
     if not (rpm or tpm or concurrency):
         return limits
     limits = limits or Limits(caller.tenant)

@@ -32,6 +32,9 @@ def set_budget(
     rpm: Annotated[int | None, typer.Option(help="Requests per minute.")] = None,
     tpm: Annotated[int | None, typer.Option(help="Tokens per minute.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Requests at once.")] = None,
+    rates_on_store_down: Annotated[
+        Literal["deny", "allow", "local"], typer.Option(help="The same for rpm, tpm and concurrency.")
+    ] = "allow",
     url: Url = DEFAULT_URL,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -40,6 +43,7 @@ def set_budget(
     given = {"usd": usd, "rpm": rpm, "tpm": tpm, "concurrency": concurrency}
     body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     body |= {"id": rule_id, "of": subject, "name": name, "per": per, "hard": not soft, "on_store_down": on_store_down}
+    body["rates_on_store_down"] = rates_on_store_down
     AdminApi(url, data_dir).ask("POST", "budgets", body=body)
     typer.echo(f"Budget {rule_id} is set.")
 

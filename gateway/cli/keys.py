@@ -24,16 +24,21 @@ Tiers = Annotated[list[str] | None, typer.Option("--tier", help="A tier it may a
 Models = Annotated[list[str] | None, typer.Option("--model", help="A model that may serve it; may be repeated.")]
 Denied = Annotated[list[str] | None, typer.Option("--deny-model", help="A model that may not; may be repeated.")]
 Budgets = Annotated[
-    list[str] | None, typer.Option("--budget", help="USD/PERIOD, e.g. 25/month, or 25/day:soft; may be repeated.")
+    list[str] | None,
+    typer.Option("--budget", help="USD/PERIOD, e.g. 25/month, 25/day:soft or 25/day:local; may be repeated."),
 ]
 Rpm = Annotated[int | None, typer.Option(help="Requests per minute.")]
 Tpm = Annotated[int | None, typer.Option(help="Tokens per minute.")]
 Concurrency = Annotated[int | None, typer.Option(help="Requests at once.")]
+RatesOnStoreDown = Annotated[
+    Literal["deny", "allow", "local"] | None,
+    typer.Option(help="What becomes of requests under rpm, tpm and concurrency while the store is away."),
+]
 Cidrs = Annotated[list[str] | None, typer.Option("--cidr", help="A network it may be used from; may be repeated.")]
 Expires = Annotated[str | None, typer.Option(help="When it ends, e.g. 2027-01-31 or 2027-01-31T12:00:00Z.")]
 Role = Annotated[str | None, typer.Option(help="app, ops, finance or admin.")]
 
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)/(hour|day|month|total)(:soft)?")
+_BUDGET = re.compile(r"(\d+(?:\.\d+)?)/(hour|day|month|total)(?::(soft|deny|allow|local))?")
 _LISTS = frozenset({"tags", "denied_models", "cidrs"})
 
 
@@ -49,6 +54,7 @@ def create(
     rpm: Rpm = None,
     tpm: Tpm = None,
     concurrency: Concurrency = None,
+    rates_on_store_down: RatesOnStoreDown = None,
     cidr: Cidrs = None,
     expires_at: Expires = None,
     role: Role = None,
@@ -59,6 +65,8 @@ def create(
 ) -> None:
     """Make a key and show it, this once."""
     fields = _fields(team, tag, tier, model, deny_model, budget, rpm, tpm, concurrency, cidr, expires_at, role)
+    if rates_on_store_down is not None:
+        fields["rates_on_store_down"] = rates_on_store_down
     if tenant is not None:
         fields["tenant"] = tenant
     _show_secret(AdminApi(url, data_dir).ask("POST", "keys", body={"name": name, **fields}), format)
@@ -98,6 +106,7 @@ def update(
     rpm: Rpm = None,
     tpm: Tpm = None,
     concurrency: Concurrency = None,
+    rates_on_store_down: RatesOnStoreDown = None,
     cidr: Cidrs = None,
     expires_at: Expires = None,
     role: Role = None,
@@ -110,6 +119,8 @@ def update(
 ) -> None:
     """Change a key; what is not named stays as it is."""
     fields = _fields(team, tag, tier, model, deny_model, budget, rpm, tpm, concurrency, cidr, expires_at, role)
+    if rates_on_store_down is not None:
+        fields["rates_on_store_down"] = rates_on_store_down
     empty: dict[str, Any] = {field: _nothing(field) for field in clear or ()}
     named = {} if name is None else {"name": name}
     if not (fields or empty or named):
@@ -183,9 +194,10 @@ def _tag(text: str) -> tuple[str, str]:
 def _budget(text: str) -> dict[str, Any]:
     match = _BUDGET.fullmatch(text)
     if match is None:
-        raise typer.BadParameter(f"--budget must be like 25/month or 25/day:soft, not {text!r}")
-    usd, per, soft = match.groups()
-    return {"usd": usd, "per": per, "hard": not soft}
+        raise typer.BadParameter(f"--budget must be like 25/month, 25/day:soft or 25/day:local, not {text!r}")
+    usd, per, word = match.groups()
+    budget = {"usd": usd, "per": per, "hard": word != "soft"}
+    return budget if word in (None, "soft") else {**budget, "on_store_down": word}
 
 
 def _nothing(field: str) -> dict[str, str] | list[str] | None:

@@ -16,7 +16,8 @@ from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, reservation, worst_case
 from gateway.ledger.journal import Journal
-from gateway.ledger.limits import Budget, Headroom, Limits, Window, window
+from gateway.ledger.limits import Budget, Headroom, Limits, LimitsMode, Window, window
+from gateway.ledger.outage import Outage, policies_of
 from gateway.ledger.outbox import Outbox, Tell
 from gateway.ledger.records import (
     NO_USAGE,
@@ -67,7 +68,7 @@ class Ledger:
         """Opens the write-ahead log of this process under `data_dir`.
 
         `reserve_deadline_s` is for both tries of a reservation; it is above what a busy event loop takes to notice an
-        answer, since a busy gateway must not look like a dead store. `local_share` is the part of a budget with
+        answer, since a busy gateway must not look like a dead store. `local_share` is the part of a limit with
         `on_store_down: local` that this process may lend in one outage. `archive_dir` is where the journal is
         archived; None for nowhere. With `wal_fsync="always"` the log is on the disk before an attempt is sent, and its
         ending before the caller has the last byte: each waits for the disk, and so does everyone else meanwhile.
@@ -79,7 +80,7 @@ class Ledger:
         chance = chance or random.SystemRandom()
         self.owner = f"{os.getpid()}-{chance.getrandbits(64):016x}"
         self._monotonic = monotonic
-        self._local_share = local_share
+        self._outage = Outage(local_share, monotonic)
         self._store = store
         self._wal = Wal(root / self.owner, monotonic=monotonic, segment_bytes=segment_bytes, fsync=wal_fsync)
         self._exchange = Exchange(store, self.owner)
@@ -88,6 +89,7 @@ class Ledger:
             self._wal,
             clock=clock,
             on_alert=on_alert,
+            on_back=self._outage.over,
             flush_every_s=flush_every_s,
             deadline_s=reserve_deadline_s,
             patience_s=2.0,
@@ -299,6 +301,8 @@ class Ledger:
         attempt.meter = None
         if attempt.in_store:
             self._underway.registered.pop(attempt.aid, None)
+        if self._outage.loans:
+            self._outage.settle(attempt.aid, nano)
         item = booking(
             attempt,
             outcome,
@@ -329,34 +333,25 @@ class Ledger:
     def _abandon(self, attempt: Attempt) -> None:
         """Ends what was never sent but may be held."""
         attempt.state = "ended"
+        self._outage.settle(attempt.aid, 0)
         self._wal.end(attempt.sequence, _NEVER_SENT)
         receipt = (attempt.sequence, attempt.segment)
         self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), receipt, soon=True)
 
     def _go_without_store(self, attempt: Attempt, limits: Limits, cap: int | None) -> Headroom:
-        if _denied_without_store(limits) or not self._lend(attempt, limits):
+        mode = self._outage.admit(attempt, limits, self._outbox.known)
+        if mode is None:
             self._abandon(attempt)
             raise unavailable("the store does not answer")
         self._send(attempt)
-        local = any(b.hard and b.on_store_down == "local" for b in limits.budgets)
-        return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap, mode="local" if local else "allow")
-
-    def _lend(self, attempt: Attempt, limits: Limits) -> bool:
-        """Takes the hold from the local shares of the budgets that have one; all or none."""
-        lent = self._outbox.lent
-        shares = [
-            w for b, w in zip(limits.budgets, attempt.windows, strict=True) if b.hard and b.on_store_down == "local"
-        ]
-        for w in shares:
-            if lent.get(w.counter, 0) + attempt.hold_nano > w.limit_nano * self._local_share:
-                return False
-        for w in shares:
-            lent[w.counter] = lent.get(w.counter, 0) + attempt.hold_nano
-        return True
+        return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap, mode=mode)
 
     def _soft_headroom(self, attempt: Attempt, limits: Limits) -> Headroom:
+        mode: LimitsMode = "exact" if self._outbox.lane(attempt.tenant).down_since is None else "allow"
         tightest = self._tightest(limits, attempt.windows)
-        return Headroom(budget=tightest[1], budget_left_nano=tightest[2]) if tightest else Headroom()
+        if tightest is None:
+            return Headroom(mode=mode)
+        return Headroom(budget=tightest[1], budget_left_nano=tightest[2], mode=mode)
 
     def _tightest(self, limits: Limits, windows: Sequence[Window]) -> tuple[float, Budget, int] | None:
         """The budget with the smallest share left, that share, and what is left of it, at the store's last answers."""
@@ -371,7 +366,4 @@ class Ledger:
 
 
 def _denied_without_store(limits: Limits) -> bool:
-    capped = limits.rpm or limits.tpm or limits.concurrency
-    if capped and limits.on_store_down == "deny":
-        return True
-    return any(b.hard and b.on_store_down == "deny" for b in limits.budgets)
+    return "deny" in policies_of(limits)

@@ -47,6 +47,8 @@ class Cap:
     scope: str
     """Opaque, unique in the tenant, e.g. `k:<key id>`."""
     limit: int
+    on_store_down: OnStoreDown = "allow"
+    """As for a budget; a `local` share is one of the rate."""
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -65,8 +67,6 @@ class Limits:
     record: str | None = None
     """The Redis key of the record these limits come from (same tenant tag). Where given and gone, requests are refused:
     a store that lost its keys has lost its counters too, and they must not start again at zero."""
-    on_store_down: OnStoreDown = "allow"
-    """The policy of rpm, tpm and concurrency; each budget has its own."""
 
     @property
     def enforced(self) -> bool:

@@ -60,6 +60,7 @@ class Outbox:
         *,
         clock: Callable[[], float],
         on_alert: Tell,
+        on_back: Callable[[str], None],
         flush_every_s: float,
         deadline_s: float,
         patience_s: float,
@@ -69,8 +70,6 @@ class Outbox:
         """Tenants of which the store has forgotten exchanges it had answered: their endings must be sent again."""
         self.known: dict[tuple[str, str], tuple[int, int]] = {}
         """(tenant, budget counter) -> (held, posted) at the last answer that touched it."""
-        self.lent: dict[str, int] = {}
-        """Budget counter -> nano-USD let through on the local share since the store went away."""
         self.verdicts: dict[str, int] = {}
         """How many endings were DUP, LATE, ADJ or CONFLICT."""
         self.telling: dict[Passed, asyncio.Future[None] | None] = {}
@@ -80,6 +79,7 @@ class Outbox:
         self._wal = wal
         self._clock = clock
         self._on_alert = on_alert
+        self._on_back = on_back
         self._flush_every_s = flush_every_s
         self._deadline_s = deadline_s
         self._patience_s = patience_s
@@ -167,5 +167,5 @@ class Outbox:
                 self.alert(Alert(tenant, "conflict", aid))
 
     def _back(self, lane: Lane) -> None:
-        self.lent.clear()
+        self._on_back(lane.tenant)
         log.warning("store_available", tenant=lane.tenant, endings_waiting=lane.waiting)

@@ -22,9 +22,11 @@ async def test_a_budget_is_set_listed_and_deleted(admin: Any, store: Redis) -> N
         *("500.50", "month", True),
         *("1.50", "0.000000007"),
     )
-    await admin("POST", PATH, {**TEAM, "usd": "1", "hard": False, "on_store_down": "local"})
+    changed = {**TEAM, "usd": "1", "hard": False, "on_store_down": "local", "rpm": 5, "rates_on_store_down": "deny"}
+    await admin("POST", PATH, changed)
     (rule,) = await RuleRecords(store).all("main")
     assert (rule.limit_nano, rule.hard, rule.on_store_down) == (10**9, False, "local")
+    assert (rule.rpm, rule.rates_on_store_down) == (5, "deny")
     assert (await admin("DELETE", f"{PATH}/search")).status == 200
     assert (await admin("DELETE", f"{PATH}/search")).status == 404
     actions = [entry["action"] for entry in (await admin("GET", "/admin/api/audit")).json["data"]]

@@ -33,6 +33,7 @@ async def test_a_key_is_shown_once_and_works_with_what_it_was_given(admin: Any) 
         "rpm": 60,
         "tpm": 100_000,
         "concurrency": 4,
+        "rates_on_store_down": "deny",
         "expires_at": "2027-01-31T00:00:00Z",
         "role": "app",
     }
@@ -48,6 +49,9 @@ async def test_a_key_is_shown_once_and_works_with_what_it_was_given(admin: Any) 
     caller = await admin.opened.callers.identify(b"Bearer " + made.json["key"].encode(), None)
     assert (caller.team, caller.tiers, caller.tags) == ("search", {"fast"}, (("env", "prod"),))
     assert caller.limits.budgets[0].limit_nano == 12_500_000_000
+    assert {cap.on_store_down for cap in (*caller.limits.rpm, *caller.limits.tpm, *caller.limits.concurrency)} == {
+        "deny"
+    }
 
 
 async def test_a_change_keeps_what_it_does_not_name_and_holds_at_once(admin: Any) -> None:

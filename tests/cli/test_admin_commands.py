@@ -71,6 +71,10 @@ async def test_a_key_lives_from_create_to_revoke(admin: Any, tiergate: Tiergate)
     await tiergate("keys", "update", key_id, "--tpm", "5", "--clear", "rpm", "--clear", "tags", "--name", "renamed")
     shown = json.loads((await tiergate("keys", "show", key_id, "--format", "json")).stdout)
     assert (shown["rpm"], shown["tpm"], shown["tags"], shown["name"]) == (None, 5, {}, "renamed")
+    await tiergate("keys", "update", key_id, "--budget", "3/day:local", "--rates-on-store-down", "deny")
+    shown = json.loads((await tiergate("keys", "show", key_id, "--format", "json")).stdout)
+    assert shown["budget"] == {"usd": "3", "per": "day", "hard": True, "on_store_down": "local"}
+    assert shown["rates_on_store_down"] == "deny"
 
     rotated = await tiergate("keys", "rotate", key_id, "--overlap-s", "0")
     assert (await identified(admin, rotated.stdout)).key_id == key_id
@@ -244,9 +248,11 @@ async def test_a_bill_is_imported_from_a_file(admin: Any, tiergate: Tiergate, tm
 async def test_budgets_beyond_keys_are_set_and_listed(admin: Any, tiergate: Tiergate) -> None:
     """By what they are for; what is wrong is said by the gateway."""
     await tiergate("budgets", "set", "search", "--of", "team:search", "--usd", "500", "--soft")
-    await tiergate("budgets", "set", "quick", "--of", "tier:fast", "--rpm", "60")
+    await tiergate("budgets", "set", "quick", "--of", "tier:fast", "--rpm", "60", "--rates-on-store-down", "local")
     shown = (await tiergate("budgets", "list")).stdout
     assert all(text in shown for text in ("team:search", "500.00", "soft", "tier:fast", "60"))
+    listed = json.loads((await tiergate("budgets", "list", "--format", "json")).stdout)
+    assert [rule["rates_on_store_down"] for rule in listed["data"]] == ["local", "allow"]
     await tiergate("budgets", "delete", "quick")
     listed = json.loads((await tiergate("budgets", "list", "--format", "json")).stdout)
     assert [rule["id"] for rule in listed["data"]] == ["search"]

@@ -89,12 +89,13 @@ async def test_without_the_store_the_declared_policy_holds(own: Redis, own_store
             assert (headroom.output_cap_tokens, headroom.mode) == (180, "allow")
             settle(ledger, a)
         local = Limits("main", budgets=(Budget("b2", limit, "day", on_store_down="local"),))
-        for _ in range(2):
-            a = attempt()
+        lent = [attempt(), attempt()]
+        for a in lent:
             assert (await ledger.reserve(a, local)).mode == "local"
-            settle(ledger, a)
         with pytest.raises(GatewayUnavailable):
             await ledger.reserve(attempt(), local)
+        for a in lent:
+            settle(ledger, a)
         own_store.start()
         await flushed(ledger)
         assert (await posted(own), await posted(own, "b2")) == (3 * COST, 2 * COST)
