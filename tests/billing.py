@@ -1,7 +1,8 @@
 """A provider that does as the prompt says and keeps a bill of what it sent: the oracle of the fault tests.
 
 The last message of a request is an order as JSON: how many `words` to answer, the `gap` in seconds after each, after
-how many words to `cut` the connection, and which providers answer with an error (`fails`).
+how many words to `cut` the connection, whether to leave the usage `untold`, and which providers answer with an error
+(`fails`).
 """
 
 from __future__ import annotations
@@ -109,8 +110,10 @@ def _answer(seen: Seen) -> Reply:
         if number == order.get("cut"):
             return Reply(200, _STREAM, [*steps, End.RESET], chunked=True)
         steps += [_WORD, order.get("gap", 0.0)]
-    end = [_event(answers.chunk({}, finish_reason="stop")), _event(answers.usage_chunk(usage(words)))]
-    return Reply(200, _STREAM, [*steps, *end, b"data: [DONE]\n\n"], chunked=True)
+    steps.append(_event(answers.chunk({}, finish_reason="stop")))
+    if not order.get("untold"):
+        steps.append(_event(answers.usage_chunk(usage(words))))
+    return Reply(200, _STREAM, [*steps, b"data: [DONE]\n\n"], chunked=True)
 
 
 def _words(seen: Seen, order: dict[str, Any]) -> int:

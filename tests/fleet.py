@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import random
 import signal
 import threading
@@ -29,6 +30,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.main import app
 
+SOAK = bool(os.environ.get("TIERGATE_SOAK"))
+"""Set by `make soak`: the same checks, longer."""
 PEPPER = "pepper-of-the-fault-tests-0123456789"
 
 
@@ -94,6 +97,8 @@ class Outcome:
     usage: dict[str, Any] | None = None
     done: bool = False
     """Whether it was told that this was all."""
+    failed: bool = False
+    """Whether it was told, after a beginning, that no more would come."""
     seconds: float = 0.0
     """Until the end of the answer."""
     limited: bool = False
@@ -126,7 +131,8 @@ def ask(
         return Outcome(200, request_id, json.loads(raw)["usage"], done=True)
     events = list(events_of(raw))
     told = [e["usage"] for e in events if isinstance(e, dict) and e.get("usage")]
-    return Outcome(200, request_id, told[-1] if told else None, done=events[-1:] == ["[DONE]"])
+    failed = any(isinstance(e, dict) and "error" in e for e in events)
+    return Outcome(200, request_id, told[-1] if told else None, done="[DONE]" in events, failed=failed)
 
 
 class Callers:

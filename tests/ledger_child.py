@@ -22,6 +22,7 @@ from gateway.storage.client import Store, connect
 from gateway.types import Usage
 
 DOLLAR = 10**9
+COUNT = int(os.environ.get("ATTEMPTS", "10"))
 
 
 def die(*_: object) -> None:
@@ -29,16 +30,16 @@ def die(*_: object) -> None:
 
 
 async def crash(ledger: Ledger, point: str) -> None:
-    """Comes as far as `point` with ten attempts, then dies without a word."""
-    attempts = [attempt() for _ in range(10)]
+    """Comes as far as `point` with so many attempts, then dies without a word."""
+    attempts = [attempt() for _ in range(COUNT)]
     if point == "held":  # the store holds, the log does not say that anything was sent
         Wal.sent = die  # type: ignore[assignment,method-assign]
-        await ledger.reserve(attempts[0], budget(DOLLAR))
+        await asyncio.gather(*(ledger.reserve(a, budget(10 * DOLLAR)) for a in attempts[: COUNT - 9]))
     for a in attempts:
         if point in ("begun", "streaming"):
             ledger.begin(a)
         else:
-            await ledger.reserve(a, budget(DOLLAR))
+            await ledger.reserve(a, budget(10 * DOLLAR))
     if point == "streaming":
         for a in attempts:
             ledger.progress(a, 7)

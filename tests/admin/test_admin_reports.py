@@ -92,7 +92,7 @@ async def test_focus_has_what_the_specification_demands(admin: Any, booked: list
     total = (await admin("GET", REPORT)).json["total"]
     assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal(total["cost_usd"])
     assert sum(int(row["x_Attempts"]) for row in rows) == 5
-    assert sum(int(row["ConsumedQuantity"]) for row in rows) == 5 * 30 + 1
+    assert sum(Decimal(row["ConsumedQuantity"]) for row in rows) == 5 * 30 + 1
     for row in rows:
         assert row["ChargePeriodStart"] == f"{today:%Y-%m-%dT%H:%M:%SZ}"
         assert row["ChargePeriodEnd"] == f"{today + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"

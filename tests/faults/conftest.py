@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import pytest
 from billing import Bill, billing_provider
 from fakes import FakeProvider
+from fleet import SOAK
 from stores import StoreServer
-
-SOAK = bool(os.environ.get("TIERGATE_SOAK"))
-"""Set by `make soak`: the same checks, longer."""
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 DOLLAR = 10**9
 
 
-async def child(what: str, server: StoreServer, data_dir: Path) -> asyncio.subprocess.Process:
+async def child(what: str, server: StoreServer, data_dir: Path, attempts: int = 10) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, CHILD, what, server.socket, data_dir),
-        env={"PYTHONPATH": f"{ROOT}:{CHILD.parent}"},
+        env={"PYTHONPATH": f"{ROOT}:{CHILD.parent}", "ATTEMPTS": str(attempts)},
         stdout=asyncio.subprocess.PIPE,
     )
 
@@ -56,6 +56,25 @@ async def test_a_killed_process_leaves_exact_books(
     async with open_ledger(store, tmp_path):
         assert len(await audit(store)) == entries
     assert list((tmp_path / "wal").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "entries", "source"),
+    [("held", 0, ""), ("sent", 1_000, "held"), ("ended", 1_000, "provider"), ("booked", 1_000, "provider")],
+)
+async def test_a_thousand_attempts_survive_their_process(
+    store: Redis, session_store: StoreServer, tmp_path: Path, point: str, entries: int, source: str
+) -> None:
+    """D2, D3: killed between the holds and the sending, and between the usage and its booking."""
+    process = await child(point, session_store, tmp_path, 1_000)
+    assert await process.wait() == -signal.SIGKILL
+    assert await store.hlen(tag("main") + "h") > 0 or point == "booked"
+    async with open_ledger(store, tmp_path):
+        found = await audit(store)
+    assert [e["usage_source"] for e in found] == [source] * entries
+    assert len({e["attempt_id"] for e in found}) == entries
+    each = HOLD if source == "held" else COST
+    assert sum(e["cost_nano_usd"] for e in found) == entries * each == await posted(store)
 
 
 async def test_processes_killed_at_any_moment_leave_the_bill_in_the_journal(

@@ -131,6 +131,28 @@ async def test_with_room_again_attempts_are_taken_again(wal: Wal) -> None:
     await wal.close()
 
 
+async def test_a_full_disk_refuses_the_new_and_books_those_under_way(store: Redis, tmp_path: Path) -> None:
+    """D21: 503 `ledger_unavailable` for who would begin; all that began ends in the books; with room all is well."""
+    limits = budget(10**12)
+    async with open_ledger(store, tmp_path, segment_bytes=65_536) as ledger:
+        running = []
+        with full_disk():
+            with pytest.raises(GatewayUnavailable) as refused:  # noqa: PT012  # until one is refused
+                while True:
+                    await ledger.reserve(a := attempt(), limits)
+                    running.append(a)
+            assert (refused.value.status, refused.value.code) == (503, "ledger_unavailable")
+            assert len(running) > 20
+            for a in running:
+                settle(ledger, a)
+            await flushed(ledger)
+            assert len(await audit(store)) == len(running)
+        await ledger.reserve(a := attempt(), limits)
+        settle(ledger, a)
+        await flushed(ledger)
+        assert len(await audit(store)) == len(running) + 1
+
+
 async def test_too_many_attempts_under_way_are_refused(wal: Wal) -> None:
     """Even a fresh segment could not keep room for all their endings."""
     assert len(fill(wal)) >= 3
