@@ -17,7 +17,7 @@ from adapters.address import endpoint_at
 from adapters.anthropic_answer import message_completion, usage_of
 from adapters.anthropic_request import messages_request
 from adapters.anthropic_stream import MessageStream
-from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.failures import failure, read_problem
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError
@@ -74,7 +74,7 @@ class AnthropicAdapter(Adapter):
     def models(self, body: bytes) -> Sequence[Listed]:
         try:
             entries = _models.decode(body).data
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return ()
         return [
             Listed(entry["id"], {name: value for name, value in entry.items() if name not in ("id", "type")})

@@ -26,7 +26,7 @@ from adapters.answers import (
     tool_call,
 )
 from adapters.anthropic_turns import REASONING_FORMAT
-from adapters.base import Completion, Stamp
+from adapters.base import NOT_JSON, Completion, Stamp
 from adapters.events import completion_body, unreadable
 from adapters.failures import failure, read_problem
 from gateway.types import Usage
@@ -111,7 +111,7 @@ def message_completion(body: bytes, stamp: Stamp) -> Completion:
     """
     try:
         answer = _answer.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         raise unreadable() from None
     if answer.type != "message":
         raise failure(200, {}, read_problem(body))

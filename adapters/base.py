@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 
 from gateway.chat import Chat
 from gateway.errors import UpstreamError
 from gateway.types import Deployment, Endpoint, Provider, Usage
+
+NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a provider's JSON may raise: it is none, a string in it is no UTF-8, or it is nested without end."""
 
 
 class Stamp(Struct, frozen=True):

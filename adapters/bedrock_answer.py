@@ -21,7 +21,7 @@ from adapters.answers import (
     text_detail,
     tool_call,
 )
-from adapters.base import Completion, Stamp
+from adapters.base import NOT_JSON, Completion, Stamp
 from adapters.bedrock_request import REASONING_FORMAT
 from adapters.events import completion_body, unreadable
 from gateway.chat import Chat
@@ -134,7 +134,7 @@ def converse_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
     """
     try:
         answer = _answer.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         raise unreadable() from None
     text, reasoning = "", ""
     calls: list[JsonObject] = []

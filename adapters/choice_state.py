@@ -33,6 +33,11 @@ class ChoiceState:
         self._by_id: dict[str, int] = {}
 
     @property
+    def plain(self) -> bool:
+        """Whether it is under way and has only said text so far."""
+        return not self.finished and not self._arguments
+
+    @property
     def closing_reason(self) -> str:
         """The finish reason of a choice whose provider gave none."""
         return "tool_calls" if self._arguments else "stop"

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from adapters.base import ChatStream, Stamp
+from adapters.base import NOT_JSON, ChatStream, Stamp
 from adapters.framing import Event, FramingError, Splitter
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError
@@ -226,7 +226,7 @@ class EventStream(ChatStream):
                 return
             try:
                 self.on_event(name, data)
-            except (msgspec.DecodeError, RecursionError):
+            except NOT_JSON:
                 self.fail(unreadable() if not self.finished else cut_short())
 
     def _drain(self) -> bytes:

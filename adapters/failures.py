@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from adapters.base import NOT_JSON
 from gateway.errors import Kind, UpstreamError, masked
 
 
@@ -163,7 +164,7 @@ def read_problem(body: bytes | Mapping[str, Any]) -> Problem:
     if isinstance(body, bytes):
         try:
             value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             return Problem()
     else:
         value = body

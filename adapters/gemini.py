@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.address import endpoint_at
-from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.failures import Problem, failure, read_problem
 from adapters.gemini_answer import usage_of
 from adapters.gemini_completion import generate_completion
@@ -68,7 +68,7 @@ class GeminiAdapter(Adapter):
     def models(self, body: bytes) -> Sequence[Listed]:
         try:
             entries = _models.decode(body).models
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return ()
         return [
             Listed(str(entry["name"]).removeprefix("models/"), {k: v for k, v in entry.items() if k != "name"})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from adapters.answers import JsonObject, choice_of, finish_of, message_of, unasked
-from adapters.base import Completion, Stamp
+from adapters.base import NOT_JSON, Completion, Stamp
 from adapters.events import completion_body, unreadable
 from adapters.failures import failure, read_problem
 from adapters.gemini_answer import (
@@ -32,7 +30,7 @@ def generate_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
     try:
         answer = decode_answer(body)
         told = decode_usage(answer.usage or b"{}")
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         raise unreadable() from None
     if answer.error is not None:
         raise failure(200, {}, read_problem(body))

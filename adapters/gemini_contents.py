@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from adapters.base import NOT_JSON
 from adapters.media import Media, media_of
 from adapters.openai_chat import Call, JsonObject, Message, Part, Request, arguments_of, text_only
 from gateway.errors import bad_request
@@ -147,7 +148,7 @@ def _object(text: str) -> JsonObject:
     if text.lstrip()[:1] == "{":
         try:
             value = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             value = None
         if isinstance(value, dict):
             return value

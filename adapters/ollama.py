@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.address import endpoint_at
-from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.events import EventStream, completion_body, unreadable
 from adapters.failures import failure, read_problem
 from adapters.framing import JsonLinesSplitter
@@ -116,7 +116,7 @@ class OllamaAdapter(Adapter):
     def completion(self, body: bytes, chat: Chat, stamp: Stamp) -> Completion:
         try:
             reply = _reply.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             raise unreadable() from None
         _raise_error(reply)
         if reply.message is None or not reply.done:
@@ -151,7 +151,7 @@ class OllamaAdapter(Adapter):
     def models(self, body: bytes) -> Sequence[Listed]:
         try:
             rows = msgspec.json.decode(body, type=dict[str, list[dict[str, Any]]]).get("models", [])
-        except msgspec.DecodeError:
+        except NOT_JSON:
             raise unreadable("The provider sent a model list that cannot be read.") from None
         return [Listed(row["model"], row) for row in rows if isinstance(row.get("model"), str)]
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from adapters.address import endpoint_at
-from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.dialect import Dialect
 from adapters.events import unreadable
 from adapters.failures import failure, read_problem
@@ -71,7 +71,7 @@ class DialectAdapter(Adapter):
         try:
             value = msgspec.json.decode(body)
             rows = value if isinstance(value, list) else msgspec.convert(value, _Models).data
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             raise unreadable("The provider sent a model list that cannot be read.") from None
         return [
             Listed(row["id"], {key: value for key, value in row.items() if key != "id"})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from adapters.base import Completion, Stamp
+from adapters.base import NOT_JSON, Completion, Stamp
 from adapters.events import unreadable
 from adapters.failures import failure, read_problem
 from adapters.openai_stream import is_forced
@@ -82,7 +82,7 @@ def read_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
     """
     try:
         answer = _answer.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         return _repaired(body, chat, stamp)
     usage = usage_of(answer.usage)
     if not is_openai_usage(answer.usage, usage) or not _finishes_right(answer, is_forced(chat)):

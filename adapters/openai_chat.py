@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from adapters.base import NOT_JSON
 from gateway.chat import Chat
 from gateway.errors import bad_request
 
@@ -179,7 +180,7 @@ def arguments_of(call: Call, where: str) -> tuple[CalledFunction, JsonObject]:
         raise bad_request("Only calls of type 'function' can be translated for this model.", where)
     try:
         value = msgspec.json.decode(function.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         value = None
     if not isinstance(value, dict):
         raise bad_request("Tool call arguments must be a JSON object.", f"{where}.function.arguments")

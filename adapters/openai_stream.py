@@ -1,9 +1,10 @@
 """The stream of an OpenAI-like provider: what is right goes on as it came, what is not is put right.
 
-Two gears. An event is decoded, judged and, where need be, repaired. From an event that was plain (one choice, one piece
-of text, nothing else) a template is learned: the bytes before and after the text. Whatever part of a read consists of
-events of that template is relayed untouched after a few searches at C speed, however many it holds. So no provider
-has to be trusted, and a well-behaved one costs next to nothing.
+Three gears. An event is decoded, judged member by member and, where need be, repaired. One whose chunk is plain is
+judged by being decoded into types. From an event that says one piece of text and nothing else a template is learned:
+the bytes before and after the text. Whatever part of a read consists of events of that template is relayed untouched
+after a few searches at C speed, however many it holds. So no provider has to be trusted, and a well-behaved one costs
+next to nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from adapters.base import ChatStream, Stamp
 from adapters.choice_state import ChoiceState
 from adapters.events import DONE, cut_short, openai_usage, unreadable, utf8_size
 from adapters.failures import failure, read_problem
 from adapters.framing import FramingError, SseSplitter, parse_events
+from adapters.plain_chunk import PlainChunk, plain_chunk
 from adapters.repair import SERVICE_TIERS, decode
 from adapters.template import Template, learned
 from adapters.usage import is_openai_usage, read_usage, repaired_usage, usage_of
@@ -51,7 +54,9 @@ class OpenAiStream(ChatStream):
         self._held: dict[str, Any] = {}
         """Members of chunks without choices, which go with the next chunk that has some."""
         self._told: object = None
-        """The last usage object that the provider sent."""
+        """The last usage object that the provider sent, where it had to be looked at closely."""
+        self._told_usage: Usage | None = None
+        """What the provider's last word on usage says."""
         self._usage_block = b""
         """The chunk that held it, where it can go to a caller as it came."""
         self._template: Template | None = None
@@ -105,12 +110,12 @@ class OpenAiStream(ChatStream):
         return bool(self._choices) and (self.finished or all(choice.finished for choice in self._choices.values()))
 
     def _usage_event(self, usage: Usage) -> bytes:
+        if self._usage_block and self._told_usage == usage:
+            return self._usage_block
         raw = self._told
         told = read_usage(raw)
         if told is None or usage_of(told) != usage or not isinstance(raw, dict):
             right = openai_usage(usage)
-        elif self._usage_block:
-            return self._usage_block
         else:
             right = raw if is_openai_usage(told, usage) else repaired_usage(raw, usage)
         return _framed({**self._identity, "choices": [], "usage": right})
@@ -132,12 +137,67 @@ class OpenAiStream(ChatStream):
             stop = text.find(b"\n\n", at) + 2
             stop = stop if stop > 1 else end  # an odd blank line at the end
             block = text[at:stop]
+            at = stop
+            if block == DONE:
+                self.finished = True
+                break
+            if (chunk := plain_chunk(block)) is not None and (relayed := self._plain(chunk, block)) is not None:
+                out.append(relayed)
+                continue
             for name, payload in parse_events(block):
                 out.append(self._event(name, payload, block))
-            at = stop
         return b"".join(out)
 
     # -------------------------------------------------------------------------------------------------------- judging
+
+    def _plain(self, chunk: PlainChunk, block: bytes) -> bytes | None:
+        """What the caller gets of a plain chunk: `block`, or nothing. None where the stream so far makes it unfit."""
+        if self._held or (chunk.obfuscation is not UNSET and not self._obfuscated):
+            return None
+        identity = self._identity
+        if not chunk.choices:
+            return self._plain_usage(chunk, block)
+        choice = chunk.choices[0]
+        delta, state = choice.delta, self._choices.get(0)
+        if state is None:
+            if identity or chunk.usage is not None or delta.role is UNSET:
+                return None
+            state = self._choices[0] = ChoiceState(self._stamp.id, forced=self._forced)
+            state.begun = True
+            self.model = chunk.model
+            self._identity = {"id": chunk.id, "object": _CHUNK, "created": chunk.created, "model": chunk.model}
+        elif not self._goes_on(chunk) or chunk.usage is not None or delta.role is not UNSET or not state.plain:
+            return None
+        said = [(key, text) for key in _TEXT_KEYS if (text := getattr(delta, key)) is not None]
+        for _, text in said:
+            self.output_bytes += utf8_size(text)
+        if chunk.service_tier is not None:
+            self.service_tier = chunk.service_tier
+        self.started = True
+        if choice.finish_reason is not None:
+            state.finished = True
+        elif len(said) == 1 and delta.role is UNSET:
+            self._template = learned(block, said[0][0])
+        return block
+
+    def _plain_usage(self, chunk: PlainChunk, block: bytes) -> bytes | None:
+        """Keeps a usage chunk that callers can read as it came; it goes out at the end, to those who asked for it."""
+        told = chunk.usage
+        if told is None or told.prompt_tokens is None or not self._goes_on(chunk):
+            return None
+        usage = usage_of(told)
+        if not is_openai_usage(told, usage):
+            return None
+        self.usage = self._told_usage = usage
+        self._usage_block = block
+        return b""
+
+    def _goes_on(self, chunk: PlainChunk) -> bool:
+        """Whether a chunk has the id, model and time of the first."""
+        identity = self._identity
+        return (
+            chunk.id == identity.get("id") and chunk.model == identity["model"] and chunk.created == identity["created"]
+        )
 
     def _event(self, name: str | None, payload: bytes, block: bytes) -> bytes:
         """What the caller gets of one event: `block` as it came, a repaired one, or nothing."""
@@ -250,7 +310,7 @@ class OpenAiStream(ChatStream):
         """Keeps what the chunk tells of usage for the end and takes it out of the chunk."""
         raw = chunk.get("usage") or _usage_elsewhere(chunk)
         if raw is not None and (told := read_usage(raw)) is not None:
-            self.usage = usage_of(told)
+            self.usage = self._told_usage = usage_of(told)
             self._told = raw
             right = chunk.get("choices") == [] and is_openai_usage(told, self.usage) and self._is_ours(chunk)
             self._usage_block = block if right and _is_simple(block) else b""

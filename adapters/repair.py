@@ -85,6 +85,8 @@ def decode(data: bytes) -> Any:
         if whole == data:
             raise
         return _decode(whole)
+    except UnicodeDecodeError:
+        raise msgspec.DecodeError("not UTF-8") from None
     except RecursionError:
         raise msgspec.DecodeError("nested too deeply") from None
 

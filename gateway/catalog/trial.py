@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from adapters.base import NOT_JSON
 from gateway.types import Capability
 
 _MOST_TOKENS = 1024
@@ -72,7 +73,7 @@ def _message(body: bytes) -> Mapping[str, Any]:
 def _json(text: bytes) -> Mapping[str, Any]:
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         return {}
     return value if isinstance(value, dict) else {}
 

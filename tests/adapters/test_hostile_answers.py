@@ -84,3 +84,20 @@ def test_any_stream_ends_done_or_failed(adapter: str, values: list[tuple[str, An
     stream = ADAPTERS[adapter].stream(CHAT, STAMP)
     out = replayed(stream, [data[:cut], data[cut:]])
     assert out.endswith(b"data: [DONE]\n\n") == (stream.failure is None)
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
+@pytest.mark.parametrize(
+    "key", [b"id", b"type", b"error", b"text", b"choices", b"output", b"candidates", b"models", b"data"]
+)
+def test_a_string_that_is_no_text_is_a_failure(adapter: str, key: bytes) -> None:
+    """Bytes that are not UTF-8 within JSON that is otherwise right."""
+    body = b'{"%b":"\xff","model":"\xff"}' % key
+    with suppress(UpstreamError):
+        ADAPTERS[adapter].completion(body, CHAT, STAMP)
+    assert ADAPTERS[adapter].error(500, {}, body).status >= 400
+    with suppress(UpstreamError):
+        ADAPTERS[adapter].models(body)
+    stream = ADAPTERS[adapter].stream(CHAT, STAMP)
+    replayed(stream, [b"data: %b\n\n" % body, body + b"\n"])
+    assert stream.failure is not None
