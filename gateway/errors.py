@@ -187,6 +187,12 @@ class UpstreamError(GatewayError):
         self.upstream_status = upstream_status
         self.billed = billed
 
+    def hide(self, secret: str) -> None:
+        """Blanks a credential wherever the provider has put it into its words."""
+        self.message = self.message.replace(secret, "***")
+        self.param = self.param and self.param.replace(secret, "***")
+        self.code = self.code and self.code.replace(secret, "***")
+
     @property
     def verdict(self) -> Verdict:
         return self.spec.verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -96,6 +97,26 @@ class Talk:
     def ask(self, path: str, body: Any = None, *, method: str = "POST", headers: Headers = ()) -> Answer:
         self.send(path, body, method=method, headers=headers)
         return self.receive()
+
+
+def say(gateway: RunningGateway, raw: bytes, *, patience_s: float = 2, end: bool = False) -> bytes:
+    """What comes back for raw bytes until the gateway closes; `<open>` stands behind it where it does not.
+
+    `end` shuts our half of the connection, as callers do who have nothing more to say.
+    """
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=patience_s) as connection:
+        received = b""
+        try:
+            connection.sendall(raw)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
+            while data := connection.recv(65536):
+                received += data
+        except TimeoutError:
+            return received + b"<open>"
+        except ConnectionError:
+            pass  # it closed before all of ours was sent
+        return received
 
 
 def chat(gateway: RunningGateway, model: str, /, *, headers: Headers = (), **fields: Any) -> Answer:

@@ -20,7 +20,11 @@ from gateway.errors import CallerError, CatalogError, GatewayError, Kind, bad_re
 from gateway.log import get_logger
 
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]*")
-_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
 
 _log = get_logger("admin")
 
@@ -57,7 +61,8 @@ class Guarded:
 
     async def _serve(self, desk: Desk, scope: Scope, receive: Receive, request_id: str) -> Reply:
         headers = dict(scope["headers"])
-        if not _HOST.fullmatch(headers.get(b"host", b"")):
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
             raise bad_request("The Host header is not a host name.", "Host")
         address = client_address(scope)
         caller = await desk.callers.identify(credential(scope["headers"]), address)

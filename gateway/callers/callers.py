@@ -23,12 +23,16 @@ REFRESH_S = 3.0
 """Age from which a use asks for the record again in the background, so that a busy key never waits for the store."""
 GRACE_S = 60.0
 """How long a record is trusted while the store cannot be asked."""
+WRONG_S = 1.0
+"""How long a credential that was wrong is taken to be so still: an app that goes on with a revoked key costs one
+look-up a second, and no try of those who share its address."""
 
 _RETRY_S = 1.0
 _LOOKUP_S = 1.0
 _PATIENCE_S = 0.25
 """How long a caller who was right a moment ago waits for the store; after that it counts as away."""
 _KNOWN = 20_000
+_WRONG = 1_000
 _NOBODY = (StoredSecret("0" * 64),)
 
 _log = get_logger("callers")
@@ -77,6 +81,8 @@ class Callers:
         self._throttle = Throttle(monotonic)
         self._known: dict[bytes, _Known] = {}
         """By the SHA-256 of the whole header: no credential is kept in memory, and only right ones take a place."""
+        self._wrong: dict[bytes, float] = {}
+        """Until when a credential counts as wrong, by the same digest."""
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
 
     def cached(self, authorization: bytes) -> Caller | None:
@@ -121,6 +127,8 @@ class Callers:
         key = parse(token)
         if key is None:
             raise _incorrect()
+        if self._wrong.get(name, 0.0) > self._monotonic():
+            raise _incorrect()
         if name not in self._known and (wait := self._throttle.wait_s(client_ip)):
             raise CallerError(Kind.RATE_LIMIT, "Too many wrong API keys from this address.", retry_after_s=wait)
         return await self._look_up(name, key, digest, client_ip)
@@ -138,11 +146,15 @@ class Callers:
             return known.caller
         if caller is None:
             self._throttle.failed(client_ip)
+            if len(self._wrong) >= _WRONG:
+                del self._wrong[next(iter(self._wrong))]
+            self._wrong[name] = self._monotonic() + WRONG_S
             raise _incorrect()
         return caller
 
     def forget(self, tenant: str, key_id: str) -> None:
         """Drops what is remembered of a key, so that a change holds in this process at once."""
+        self._wrong.clear()
         for name in [name for name, known in self._known.items() if known.key == (tenant, key_id)]:
             del self._known[name]
 

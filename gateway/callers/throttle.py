@@ -1,4 +1,8 @@
-"""A brake on guessing: how often one client may present a key that turns out to be unknown."""
+"""A brake on guessing: how often one client may present a key that turns out to be unknown.
+
+Nobody guesses 256 bits; what is saved is the store's time. Behind a load balancer all callers are one client here, so
+the limits leave room for the mistakes of many.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ class Throttle:
     """A bucket of tries for each client address (an IPv6 client is its /64), in bounded memory."""
 
     def __init__(
-        self, monotonic: Callable[[], float], *, burst: int = 20, per_s: float = 1.0, clients: int = 10_000
+        self, monotonic: Callable[[], float], *, burst: int = 100, per_s: float = 20.0, clients: int = 10_000
     ) -> None:
         self._monotonic = monotonic
         self._burst = burst

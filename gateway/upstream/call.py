@@ -276,6 +276,8 @@ class Call:
             self.response.abort()
         kind = error.kind if isinstance(error, GatewayError) else None
         if isinstance(error, UpstreamError):
+            if (key := self.candidate.deployment.provider.api_key) is not None:
+                error.hide(key.reveal())
             self._judge(error)
             if not error.billed:
                 self._void(error)

@@ -106,14 +106,29 @@ async def test_guessing_is_slowed_down_and_known_keys_are_not(house: Any) -> Non
     """After a burst of well-formed unknown keys an address must wait; keys in use go on, and others never notice."""
     header, _ = await house.key()
     await house.callers.identify(header, IP)
-    unknown = [b"Bearer " + mint("main", new_key_id()).reveal().encode() for _ in range(25)]
+    unknown = [b"Bearer " + mint("main", new_key_id()).reveal().encode() for _ in range(105)]
     kinds = [(await refusal(house.callers, key)).kind for key in unknown]
-    assert kinds == [Kind.UNAUTHENTICATED] * 20 + [Kind.RATE_LIMIT] * 5
+    assert kinds == [Kind.UNAUTHENTICATED] * 100 + [Kind.RATE_LIMIT] * 5
     house.monotonic.advance(4.9)
     assert (await house.callers.identify(header, IP)).name == "a key"
     house.monotonic.advance(60)
     assert (await house.callers.identify(header, IP)).name == "a key"
     assert (await refusal(house.callers, unknown[0], "198.51.100.1")).kind is Kind.UNAUTHENTICATED
+
+
+async def test_a_wrong_key_that_is_sent_on_and_on_spoils_nobodys_day(house: Any) -> None:
+    """It costs one look-up a second, and a key that is new to this process still comes in from the same address."""
+    wrong = b"Bearer " + mint("main", new_key_id()).reveal().encode()
+    await refusal(house.callers, wrong)
+    before = (await house.store.info("commandstats"))["cmdstat_hmget"]["calls"]
+    for _ in range(500):
+        assert (await refusal(house.callers, wrong)).kind is Kind.UNAUTHENTICATED
+    assert (await house.store.info("commandstats"))["cmdstat_hmget"]["calls"] == before
+    header, _ = await house.key()
+    assert (await house.callers.identify(header, IP)).name == "a key"
+    house.monotonic.advance(1)
+    await refusal(house.callers, wrong)
+    assert (await house.store.info("commandstats"))["cmdstat_hmget"]["calls"] == before + 2
 
 
 async def test_a_revoked_key_is_dead_within_five_seconds(house: Any) -> None:

@@ -40,7 +40,8 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "gemini": ["gemini"],
     }
     sandboxes = ["sandbox", *(f"failing{n}" for n in range(6))]
-    tiers |= {name: [name] for name in sandboxes}
+    echoing = [f"echoing{n}" for n in range(11)]
+    tiers |= {name: [name] for name in (*sandboxes, *echoing)}
     hurry = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.6}}
     catalog = catalog_for(
         fake,
@@ -51,7 +52,7 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "nobody": {"base_url": f"http://127.0.0.1:{free_port()}/v1"},
             **{
                 name: {"adapter": "anthropic", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/{name}/v1"}
-                for name in ("claude", "claude2")
+                for name in ("claude", "claude2", *echoing)
             },
             **{
                 name: {"adapter": "gemini", "api_key": "env:UPSTREAM_KEY", "base_url": f"{fake.url}/{name}/v1beta"}
