@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ Path = tuple[str | int, ...]
 
 SHOWN = 100
 """Problems that one error message lists; a thoroughly broken document would otherwise fill the log."""
+
+
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+"""User and password of an address."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,7 +62,7 @@ def written(path: Path) -> str:
 
 def printable(text: str, limit: int = 80) -> str:
     """Text from the document as it may stand in a message: one line, cut short, nothing that looks like a key."""
-    return masked(text.replace("\n", " ").replace("\r", " "), limit)
+    return masked(_USERINFO.sub("***@", text.replace("\n", " ").replace("\r", " ")), limit)
 
 
 def shown(value: object) -> str:
