@@ -108,6 +108,15 @@ def test_a_compressed_bomb_is_cut_off(gateway: RunningGateway, scene: Scene, str
     assert len(entries(gateway, answer.request_id, 2)) == 2
 
 
+def test_nobody_can_rest_the_sandbox_for_others(gateway: RunningGateway) -> None:
+    """Its failures are asked for by requests, so they open no breaker and cool nothing down."""
+    for steer in ("error=401", "error=429,retry_after=100", "error=insufficient_quota", "error=500", "cut_after=1"):
+        for stream in (False, True) * 6:
+            failed = chat(gateway, "sandbox", metadata={"sandbox": steer}, stream=stream)
+            assert failed.status >= 400 or "error" in failed.events[-1]
+        assert chat(gateway, "sandbox").status == 200
+
+
 ECHOES: list[Reply] = [
     error_reply(status, code, message)
     for status, code, message in (
