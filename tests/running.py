@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.storage.embedded import EmbeddedStore
+
 ROOT = Path(__file__).parents[1]
 APP_KEY = "test-app-key-0123456789abcdef"
 ADMIN_TOKEN = "test-admin-token-0123456789abcdef"
@@ -36,6 +38,11 @@ class RunningGateway:
     @property
     def base_url(self) -> str:
         return self.url + "/v1"
+
+    @property
+    def store_socket(self) -> str:
+        """Where its embedded store listens."""
+        return EmbeddedStore(self.data_dir).socket
 
     def get(self, path: str, key: str = APP_KEY) -> tuple[int, bytes]:
         """Status and body of a GET."""

@@ -123,10 +123,8 @@ def test_guessing_is_throttled_and_a_good_key_is_not(gateway: RunningGateway) ->
 def watched_store(gateway: RunningGateway) -> Iterator[list[str]]:
     """Every command that the gateway's embedded store is sent meanwhile; complete once the block is left."""
     commands: list[str] = []
-    socket = gateway.data_dir / "store" / "valkey.sock"
-    (socket,) = [socket] if socket.exists() else gateway.data_dir.rglob("*.sock")
     marker = f"watched-{time.monotonic_ns()}"
-    with Redis(unix_socket_path=str(socket)) as store, store.monitor() as monitor:
+    with Redis(unix_socket_path=gateway.store_socket) as store, store.monitor() as monitor:
 
         def listen() -> None:
             for told in monitor.listen():
@@ -137,7 +135,7 @@ def watched_store(gateway: RunningGateway) -> Iterator[list[str]]:
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         yield commands
-        with Redis(unix_socket_path=str(socket)) as other:
+        with Redis(unix_socket_path=gateway.store_socket) as other:
             other.echo(marker)
         thread.join(10)
         assert not thread.is_alive()

@@ -142,8 +142,7 @@ def test_labels_stay_in_their_tenants_slot(booking: RunningGateway) -> None:
     with Talk(booking, founder) as talk:
         assert talk.ask(f"/admin/api/report?{MONTH}", method="GET").body["rows"] == []
         assert talk.ask(f"/admin/api/ledger?{MONTH}", method="GET").body["data"] == []
-    (socket,) = booking.data_dir.rglob("*.sock")
-    with Redis(unix_socket_path=str(socket)) as store:
+    with Redis(unix_socket_path=booking.store_socket) as store:
         names = [name.decode() for name in store.scan_iter(count=1000)]
     assert names
     assert not [name for name in names if name.startswith("{t:other}") and "DROP" in name]

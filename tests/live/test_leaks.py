@@ -193,8 +193,7 @@ def kept_by(gateway: RunningGateway) -> dict[str, bytes]:
         if path.is_file():
             data = path.read_bytes()
             kept[str(path.relative_to(gateway.data_dir))] = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    (socket,) = gateway.data_dir.rglob("*.sock")
-    with Redis(unix_socket_path=str(socket)) as store:
+    with Redis(unix_socket_path=gateway.store_socket) as store:
         for name in store.scan_iter(count=1000):
             kept[f"store {name.decode()}"] = name + repr(_value(store, name)).encode()
     return kept
