@@ -49,6 +49,8 @@ def attempt(**changes: Any) -> Attempt:
     return Attempt(**given)
 
 
+NO_SLABS = 10**9
+"""A `slab_rate` that nobody reaches."""
 HOLD = 100 * 1_000 + 180 * 5_000
 """What `attempt()` holds at worst, nano-USD."""
 

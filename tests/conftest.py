@@ -12,6 +12,8 @@ from conformance import Conformance
 from redis.asyncio import Redis
 from stores import StoreServer
 
+from gateway.storage.client import connect
+
 
 @pytest.fixture
 def clock() -> SetClock:
@@ -39,6 +41,15 @@ def session_store() -> Iterator[StoreServer]:
         server.start()
         yield server
         server.stop()
+
+
+@pytest.fixture
+async def own(own_store: StoreServer) -> AsyncIterator[Redis]:
+    """A client of that store."""
+    client = connect(str(own_store.socket))
+    assert isinstance(client, Redis)
+    yield client
+    await client.aclose()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from books import CHANCE, PRICE, attempt, budget, flushed, open_ledger, settle
+from books import CHANCE, NO_SLABS, PRICE, attempt, budget, flushed, open_ledger, settle
 
 from gateway.errors import CallerError
 from gateway.ledger import archiver
@@ -30,7 +30,10 @@ def die(*_: object) -> None:
 
 
 async def crash(ledger: Ledger, point: str) -> None:
-    """Comes as far as `point` with so many attempts, then dies without a word."""
+    """Comes as far as `point` with so many attempts, then dies. `slab-…`: their holds are part of a slab."""
+    if point.startswith("slab-"):
+        point = point.removeprefix("slab-")
+        await take_slab(ledger)
     attempts = [attempt() for _ in range(COUNT)]
     if point == "held":  # the store holds, the log does not say that anything was sent
         Wal.sent = die  # type: ignore[assignment,method-assign]
@@ -39,7 +42,7 @@ async def crash(ledger: Ledger, point: str) -> None:
         if point in ("begun", "streaming"):
             ledger.begin(a)
         else:
-            await ledger.reserve(a, budget(10 * DOLLAR))
+            await ledger.reserve(a, budget(1_000 * DOLLAR))
     if point == "streaming":
         for a in attempts:
             ledger.progress(a, 7)
@@ -86,6 +89,16 @@ async def archive(store: Store, data_dir: Path, point: str) -> None:
 
     setattr(owner, name, leased if name == "_lease" else counted)
     await mover.round("main")
+
+
+async def take_slab(ledger: Ledger) -> None:
+    """Asks for little until a slab for much has come."""
+    while True:
+        await ledger.reserve(a := attempt(), budget(1_000 * DOLLAR))
+        ledger.void(a)
+        if a.slab:
+            return
+        await flushed(ledger)
 
 
 async def compete(ledger: Ledger, store: Store, seed: int, of: int) -> None:
@@ -141,7 +154,8 @@ async def main(what: str, socket: str, data_dir: Path) -> None:
     if what.startswith("archive:"):
         await archive(store, data_dir, what.removeprefix("archive:"))
         return
-    async with open_ledger(store, data_dir) as ledger:
+    slab_rate = 8 if what == "traffic" or "/" in what else 0 if what.startswith("slab-") else NO_SLABS
+    async with open_ledger(store, data_dir, slab_rate=slab_rate) as ledger:
         if "/" in what:
             seed, of = map(int, what.split("/"))
             await compete(ledger, store, seed, of)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from gateway.ledger.limits import Limits, Window
 from gateway.types import Price
+
+if TYPE_CHECKING:
+    from gateway.ledger.slabs import Slab
+
 
 State = Literal["new", "held", "sent", "ended"]
 
@@ -77,6 +81,10 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     hold_nano: int = 0
     charged_tokens: int = 0
     in_store: bool = False
+    slab: str = ""
+    """Attempt id of the slab that its hold was taken from."""
+    lender: Slab | None = None
+    """That slab, for as long as it is the slab that holds it."""
     envelope: bytes = b""
     sequence: int = -1
     segment: int = -1
@@ -125,6 +133,7 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
                 self.hold_nano,
                 self.windows,
                 self.sdk_retry,
+                self.slab,
             )
         )
         return self.envelope

@@ -55,7 +55,9 @@ def _read(data: bytes, number: int, open_ones: dict[int, Story]) -> Iterator[Sto
         elif kind is Record.INTENT or kind is Record.BEGUN:
             envelope = decode_envelope(payload)
             price_row = prices.get(envelope.price_id)
-            open_ones[sequence] = Story(sequence, number, envelope, payload, price_row, sent=kind is Record.BEGUN)
+            begun = kind is Record.BEGUN
+            hold = envelope.hold_nano if begun else 0
+            open_ones[sequence] = Story(sequence, number, envelope, payload, price_row, sent=begun, hold_nano=hold)
         elif story := open_ones.get(sequence):
             _extend(story, kind, payload)
 

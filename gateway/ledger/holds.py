@@ -51,19 +51,25 @@ def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:
         [(c.scope, c.limit, attempt.charged_tokens) for c in limits.tpm],
         [(c.scope, c.limit) for c in limits.concurrency],
         so_far_nano(attempt),
+        False,
     )
 
 
 def corrections(attempt: Attempt, usage: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
-    """Tokens per minute as they were, less what the reservation took: (scope, limit, difference)."""
+    """Tokens per minute as they were, less what the reservation took: (bucket, limit, difference)."""
     if attempt.limits is None or not attempt.limits.tpm or not attempt.in_store:
         return ()
-    tokens = sum(usage[:5]) + usage[6] + usage[7]
-    return tuple([(c.scope, c.limit, tokens - min(attempt.charged_tokens, c.limit)) for c in attempt.limits.tpm])
+    tokens = rated_tokens(usage)
+    return tuple([(f"t:{c.scope}", c.limit, tokens - min(attempt.charged_tokens, c.limit)) for c in attempt.limits.tpm])
+
+
+def rated_tokens(usage: tuple[int, ...]) -> int:
+    """The tokens of a usage that count against tokens per minute."""
+    return sum(usage[:5]) + usage[6] + usage[7]
 
 
 def hold_again(attempt: Attempt) -> Booking:
-    """A reservation that refuses nothing: the attempt is under way."""
+    """A reservation that refuses nothing: the attempt is under way. What its slab holds of it, it holds itself now."""
     limits = attempt.limits
     return (
         attempt.aid,
@@ -79,6 +85,7 @@ def hold_again(attempt: Attempt) -> Booking:
         (),
         [(c.scope, c.limit) for c in limits.concurrency] if limits else (),
         so_far_nano(attempt),
+        attempt.slab or False,
     )
 
 

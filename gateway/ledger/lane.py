@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.ledger.exchange import Exchange, Reply, StoreDown
 from gateway.ledger.records import Booking
@@ -14,6 +14,20 @@ log = get_logger(__name__)
 
 Receipt = tuple[int, int]
 """Sequence and segment of an attempt in this process's write-ahead log."""
+
+
+class Waiter(Protocol):
+    """Who is told of a reservation: a future, or whoever wants to know at once."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, verdict: tuple[Any, ...], /) -> None:
+        """The store's verdict."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """The store did not answer."""
+
 
 Load = tuple[list[Booking], list[Booking], list[Booking]]
 """Endings, reservations and renewals of one exchange."""
@@ -55,7 +69,7 @@ class Lane:
         self._deadline_s = deadline_s
         self._patience_s = patience_s
         self._endings: list[tuple[Booking, Receipt | None]] = []
-        self._reservations: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]] = []
+        self._reservations: list[tuple[Booking, Waiter | None]] = []
         self._renewals: list[Booking] = []
         self._flying = 0
         self._patience: asyncio.Timeout | None = None
@@ -91,12 +105,15 @@ class Lane:
         Raises:
             StoreDown: the store did not answer in time; whether it holds the reservation is not known.
         """
-        future = asyncio.get_running_loop().create_future()
-        self._reservations.append((item, future))
+        future: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+        self.ask(item, future)
         self._hurry()
+        return await future
+
+    def ask(self, item: Booking, waiter: Waiter) -> None:
+        """The same for one who does not stop to wait."""
+        self._reservations.append((item, waiter))
         self._wake()
-        verdict: tuple[Any, ...] = await future
-        return verdict
 
     def register(self, item: Booking) -> None:
         """Queues a reservation whose verdict nobody waits for."""
@@ -167,7 +184,7 @@ class Lane:
         asked, self._reservations = self._reservations[:most], self._reservations[most:]
         renewals, self._renewals = self._renewals[:MAX_ENDINGS], self._renewals[MAX_ENDINGS:]
         load = [item for item, _ in endings], [item for item, _ in asked], renewals
-        hurry = self.down_since is not None or any(future for _, future in asked)
+        hurry = self.down_since is not None or _awaited(asked)
         self._flying = len(endings)
         reply = None
         try:
@@ -199,7 +216,7 @@ class Lane:
         try:
             return await self._try(load, hurry)
         except StoreDown:
-            return await self._try(load, hurry or any(future for _, future in self._reservations))
+            return await self._try(load, hurry or _awaited(self._reservations))
 
     async def _try(self, load: Load, hurry: bool) -> Reply:
         try:
@@ -225,10 +242,15 @@ class Lane:
             self._warned_at = now
             log.warning("store_unavailable", tenant=self.tenant, why=why)
 
-    def _refuse(self, asked: list[tuple[Booking, asyncio.Future[tuple[Any, ...]] | None]]) -> None:
+    def _refuse(self, asked: list[tuple[Booking, Waiter | None]]) -> None:
         """Tells everyone who waits that the store did not answer; what nobody waits for stays."""
         waiting = [*asked, *self._reservations]
         self._reservations = [(item, None) for item, future in waiting if future is None]
         for _, future in waiting:
             if future is not None and not future.done():
                 future.set_exception(StoreDown("the store did not answer"))
+
+
+def _awaited(reservations: list[tuple[Booking, Waiter | None]]) -> bool:
+    """Whether a request stands still for one of these."""
+    return any(isinstance(waiter, asyncio.Future) for _, waiter in reservations)

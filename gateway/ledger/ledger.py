@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.errors import GatewayUnavailable
 from gateway.ledger.archive import Archive
 from gateway.ledger.archiver import Archiver
-from gateway.ledger.attempt import Attempt
+from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, reservation, worst_case
@@ -29,6 +29,7 @@ from gateway.ledger.records import (
     usage_numbers,
 )
 from gateway.ledger.refusal import headroom, refusal, unavailable
+from gateway.ledger.slabs import BUSY, NEVER_SENT, Slab, Slabs
 from gateway.ledger.underway import Underway
 from gateway.ledger.upkeep import Upkeep
 from gateway.ledger.wal import Fsync, Record, Wal
@@ -42,7 +43,6 @@ PROGRESS_EVERY_S = 1.0
 CLOSE_WITHIN_S = 5.0
 MAX_COUNT = 1_000_000_000
 """Counts beyond this are no usage but an error of the provider's."""
-_NEVER_SENT = encode(("X", 0, NO_USAGE, "held", "void", None, None, None, None, False))
 
 
 class Ledger:
@@ -64,6 +64,7 @@ class Ledger:
         sweep_every_s: float = 5.0,
         archive_dir: Path | None = None,
         wal_fsync: Fsync = "group",
+        slab_rate: int = BUSY,
     ) -> None:
         """Opens the write-ahead log of this process under `data_dir`.
 
@@ -71,7 +72,8 @@ class Ledger:
         answer, since a busy gateway must not look like a dead store. `local_share` is the part of a limit with
         `on_store_down: local` that this process may lend in one outage. `archive_dir` is where the journal is
         archived; None for nowhere. With `wal_fsync="always"` the log is on the disk before an attempt is sent, and its
-        ending before the caller has the last byte: each waits for the disk, and so does everyone else meanwhile.
+        ending before the caller has the last byte: each waits for the disk, and so does everyone else meanwhile. From
+        `slab_rate` requests in a second under the same limits, these are held for many requests at once (see slabs.py).
 
         Raises:
             OSError: the log's first segment cannot be made.
@@ -98,6 +100,15 @@ class Ledger:
         archive = None if archive_dir is None else Archive(archive_dir)
         self.journal = Journal(store, archive)
         self._archiver = Archiver(store, archive, self.owner, alert=self._outbox.alert)
+        self._slabs = Slabs(
+            self._wal,
+            self._underway,
+            self._outbox.lane,
+            new_id=lambda: (new_request_id(at := clock(), chance), at),
+            now=self._outbox.now,
+            monotonic=monotonic,
+            busy=slab_rate,
+        )
         self._upkeep = Upkeep(
             store,
             self._exchange,
@@ -105,6 +116,7 @@ class Ledger:
             self._wal,
             self._underway,
             self._archiver,
+            self._slabs,
             root,
             on_progress=self.progress,
             clock=clock,
@@ -123,6 +135,7 @@ class Ledger:
     async def close(self) -> None:
         """Flushes everything, for at most 5 s; what could not be flushed is recovered at the next start."""
         await self._upkeep.stop()
+        self._slabs.close()
         until = asyncio.get_running_loop().time() + CLOSE_WITHIN_S
         lanes = list(self._outbox.lanes.values())
         await asyncio.gather(*(lane.drain(until) for lane in lanes))
@@ -155,21 +168,26 @@ class Ledger:
             RoutingError: the deployment has no price in force, and a budget cannot be charged by guess.
             GatewayUnavailable: LEDGER_DOWN.
         """
-        at = self._outbox.now()
         attempt.limits = limits
-        attempt.windows = tuple([window(b, at) for b in limits.budgets])
         if not limits.enforced:
+            self._pin(attempt, limits)
             self.begin(attempt)
             return self._soft_headroom(attempt, limits)
-        attempt.enforced = True
         most, least, cap = worst_case(attempt, limits)
         attempt.hold_nano = most
+        if (slab := self._slabs.draw(attempt, limits)) is not None:
+            return self._begin_within(slab, attempt, cap)
+        at = self._pin(attempt, limits)
+        attempt.enforced = True
         attempt.sequence, attempt.segment = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
         lane = self._outbox.lane(attempt.tenant)
         if lane.down_since is not None and not _denied_without_store(limits):
             return self._go_without_store(attempt, limits, cap)
         try:
-            verdict = await lane.reserve(reservation(attempt, limits, least))
+            item = reservation(attempt, limits, least)
+            verdict = await lane.reserve(item)
+            if verdict[0] == "DENY" and self._slabs.give_way(attempt.windows[verdict[1] - 1].counter):
+                verdict = await lane.reserve(item)
         except StoreDown:
             return self._go_without_store(attempt, limits, cap)
         except BaseException:
@@ -314,6 +332,22 @@ class Ledger:
             corrections=corrections(attempt, usage),
         )
         self._outbox.lane(attempt.tenant).finish(item, (attempt.sequence, attempt.segment), soon=attempt.enforced)
+        if attempt.lender is not None:
+            self._slabs.settle(attempt, nano, usage)
+
+    def _pin(self, attempt: Attempt, limits: Limits) -> float:
+        """Fixes the periods that the attempt is charged to; gives their time, the store's."""
+        at = self._outbox.now()
+        attempt.windows = tuple([window(b, at) for b in limits.budgets])
+        return at
+
+    def _begin_within(self, slab: Slab, attempt: Attempt, cap: int | None) -> Headroom:
+        try:
+            self.begin(attempt)
+        except BaseException:
+            self._slabs.undo(attempt)
+            raise
+        return slab.headroom(attempt.hold_nano, cap)
 
     def _send(self, attempt: Attempt) -> None:
         self._wal.sent(attempt.sequence, attempt.hold_nano)
@@ -334,7 +368,7 @@ class Ledger:
         """Ends what was never sent but may be held."""
         attempt.state = "ended"
         self._outage.settle(attempt.aid, 0)
-        self._wal.end(attempt.sequence, _NEVER_SENT)
+        self._wal.end(attempt.sequence, NEVER_SENT)
         receipt = (attempt.sequence, attempt.segment)
         self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), receipt, soon=True)
 

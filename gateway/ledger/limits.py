@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import msgspec
+
 Per = Literal["hour", "day", "month", "total"]
 OnStoreDown = Literal["deny", "allow", "local"]
 LimitsMode = Literal["exact", "local", "allow"]
@@ -85,8 +87,7 @@ class Window(NamedTuple):
     hard: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Headroom:
+class Headroom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is left after a reservation; None where there is no such limit. Times are seconds until full again."""
 
     hold_nano: int = 0

@@ -52,6 +52,13 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     windows: tuple[Window, ...]
     sdk_retry: int = 0
     """How often the caller's SDK says that it has tried this request before."""
+    slab: str = ""
+    """Attempt id of the slab that its hold was taken from."""
+
+    @property
+    def is_slab(self) -> bool:
+        """Whether it is a slab itself: nothing that is sent lacks a model."""
+        return not self.model
 
 
 class Ending(msgspec.Struct, array_like=True, frozen=True):
@@ -175,6 +182,8 @@ def booking(
         [(w.counter, w.limit_nano, w.forget_at) for w in attempt.windows],
         corrections,
         text,
+        attempt.slab,
+        attempt.hold_nano,
     )
 
 
@@ -193,9 +202,12 @@ def cells(attempt: Attempt | Envelope) -> tuple[str, str, str, list[str]]:
     return hour, day, dimension, tagged
 
 
-def tombstone(aid: str) -> Booking:
-    """Ends an attempt that was never sent: frees what it may hold and refuses a reservation that arrives late."""
-    return aid, aid_hour(aid), "X", 0, True, "", "", "", (), (), (), (), ""
+def tombstone(aid: str, corrections: tuple[tuple[str, int, int], ...] = ()) -> Booking:
+    """Ends an attempt that was never sent: frees what it may hold and refuses a reservation that arrives late.
+
+    A slab ends so too; it gives back the rates that it did not use.
+    """
+    return aid, aid_hour(aid), "X", 0, True, "", "", "", (), (), (), corrections, "", "", 0
 
 
 def aid_hour(aid: str) -> int:

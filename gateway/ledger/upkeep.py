@@ -21,7 +21,8 @@ from gateway.ledger.holds import hold_again, renewal
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Alert, Outbox
 from gateway.ledger.records import Booking, line
-from gateway.ledger.recovery import TOO_OLD_S, Orphan, from_story
+from gateway.ledger.recovery import TOO_OLD_S, Orphan, end_of_slab, from_story
+from gateway.ledger.slabs import Slabs
 from gateway.ledger.thresholds import Thresholds
 from gateway.ledger.underway import Underway
 from gateway.ledger.wal import Wal, lock_directory, remove_log
@@ -49,6 +50,7 @@ class Upkeep:
         wal: Wal,
         underway: Underway,
         archiver: Archiver,
+        slabs: Slabs,
         root: Path,
         *,
         on_progress: Callable[[Attempt, int], None],
@@ -62,6 +64,7 @@ class Upkeep:
         self._wal = wal
         self._underway = underway
         self._archiver = archiver
+        self._slabs = slabs
         self._root = root
         self._on_progress = on_progress
         self._clock = clock
@@ -128,6 +131,7 @@ class Upkeep:
 
     async def _tick(self) -> None:
         self._register()
+        self._slabs.tick()
         self._read_meters()
         await self._thresholds.acknowledge()
         for tenant in list(self._outbox.lost):
@@ -166,7 +170,10 @@ class Upkeep:
                 attempt.in_store = True
                 self._underway.registered[attempt.aid] = attempt
                 lane = self._outbox.lane(attempt.tenant)
-                lane.register(hold_again(attempt))
+                if attempt.lender is not None:
+                    self._slabs.move_out(attempt)
+                else:
+                    lane.register(hold_again(attempt))
                 lane.renew([renewal(attempt)])
 
     def _read_meters(self) -> None:
@@ -225,7 +232,11 @@ class Upkeep:
                 left.append(story)
         bookings: dict[str, list[Booking]] = {}
         orphans: dict[str, dict[str, Orphan]] = {}
+        slabs: dict[str, list[Booking]] = {}
         for story in left:
+            if story.envelope.is_slab:
+                slabs.setdefault(story.envelope.tenant, []).append(end_of_slab(story, self._clock()))
+                continue
             if self._clock() - story.envelope.at > TOO_OLD_S:
                 await self._quarantine(story)
                 continue
@@ -238,6 +249,8 @@ class Upkeep:
             await self._outbox.book(tenant, items)
         for tenant, ones in orphans.items():
             await self._orphans.book(tenant, ones)
+        for tenant, items in slabs.items():  # last, since they hold what the others may have cost
+            await self._outbox.book(tenant, items)
         for tenant in tenants:
             await self._store.execute_command("HDEL", tag(tenant) + "own", directory.name)
         remove_log(directory)

@@ -7,11 +7,24 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from books import COST, HOLD, attempt, audit, budget, flushed, journal, open_ledger, posted, settle, until, until_async
+from books import (
+    COST,
+    HOLD,
+    NO_SLABS,
+    attempt,
+    audit,
+    budget,
+    flushed,
+    journal,
+    open_ledger,
+    posted,
+    settle,
+    until,
+    until_async,
+)
 from lossy import LossyProxy
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -27,28 +40,23 @@ from gateway.storage.client import connect
 from gateway.storage.embedded import EmbeddedStore
 
 
-@pytest.fixture
-async def own(own_store: StoreServer) -> AsyncIterator[Redis]:
-    client = connect(str(own_store.socket))
-    assert isinstance(client, Redis)
-    yield client
-    await client.aclose()
-
-
-async def test_lost_answers_change_nothing(own: Redis, own_store: StoreServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("slab_rate", "requests"), [(NO_SLABS, 150), (0, 1_500)])
+async def test_lost_answers_change_nothing(
+    own: Redis, own_store: StoreServer, tmp_path: Path, slab_rate: int, requests: int
+) -> None:
     """Applied but unanswered reservations and endings are asked for again and known by their attempt."""
     async with LossyProxy(own_store.socket.with_name("p"), own_store.socket, share=0.1) as proxy:
         client = connect(str(proxy.socket))
-        async with open_ledger(client, tmp_path, flush_every_s=0.002) as ledger:
+        async with open_ledger(client, tmp_path, flush_every_s=0.002, slab_rate=slab_rate) as ledger:
             total = 0
-            for n in range(150):
+            for n in range(requests):
                 a = attempt()
                 with contextlib.suppress(GatewayUnavailable):
                     await ledger.reserve(a, budget(10**12))
                     total += settle(ledger, a)
                 if n % 10 == 0:
                     await asyncio.sleep(0.002)
-            await flushed(ledger)
+            await until(lambda: ledger.lag["attempts_open"] == 0)
         await client.aclose()
     assert proxy.lost > 10
     assert sum(e["cost_nano_usd"] for e in await audit(own)) == total == await posted(own)
@@ -184,6 +192,7 @@ async def test_a_store_killed_under_traffic_loses_nothing(tmp_path: Path) -> Non
             return len(await journal(client)) == sent
 
         await until_async(whole)
+        await until(lambda: ledger.lag["attempts_open"] == 0)  # slabs go back within two seconds
         assert sum(e["cost_nano_usd"] for e in await audit(client)) == sent * COST
     assert sent > 500
     await client.aclose()
@@ -317,7 +326,7 @@ async def test_a_stopped_store_costs_no_caller_more_than_a_second(
 ) -> None:
     """It accepts and says nothing: everyone is refused in time, and the books are whole once it goes on."""
     assert own_store._process is not None
-    async with open_ledger(own, tmp_path, reserve_deadline_s=0.15) as ledger:
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.15, slab_rate=NO_SLABS) as ledger:
         running = [attempt() for _ in range(20)]
         for a in running:
             await ledger.reserve(a, budget(10**9))

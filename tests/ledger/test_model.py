@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from books import attempt, audit, budget, flushed, new_ledger, posted
+from books import NO_SLABS, attempt, audit, budget, flushed, new_ledger, posted, until
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -19,7 +20,7 @@ from stores import StoreServer
 from gateway.errors import CallerError
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import cost_nano
-from gateway.ledger.exchange import Exchange
+from gateway.ledger.exchange import Exchange, tag
 from gateway.ledger.records import Booking, booking, encode, line, usage_numbers
 from gateway.storage.client import connect
 from gateway.types import Usage
@@ -31,6 +32,9 @@ class Books(RuleBasedStateMachine):
     """Attempts are held, sent, settled, voided, repeated, corrected; the process is killed; the reference follows."""
 
     server: StoreServer
+    limit = LIMIT
+    slab_rate = NO_SLABS
+    examples = 15
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +46,8 @@ class Books(RuleBasedStateMachine):
         """Attempt -> nano-USD that must be booked."""
         self.limited: set[str] = set()
         self.known: dict[str, Attempt] = {}
+        self.later_s = 0.0
+        """By how much the ledger's monotonic clock is ahead."""
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
@@ -56,7 +62,9 @@ class Books(RuleBasedStateMachine):
         self.do(start())
 
     async def _open(self) -> None:
-        self.ledger = new_ledger(self.store, self.folder)
+        self.ledger = new_ledger(
+            self.store, self.folder, monotonic=lambda: time.monotonic() + self.later_s, slab_rate=self.slab_rate
+        )
         await self.ledger.start()
         self.exchange = Exchange(self.store, "other")
 
@@ -80,16 +88,20 @@ class Books(RuleBasedStateMachine):
         async def work() -> bool:
             await flushed(self.ledger)
             try:
-                await self.ledger.reserve(a, budget(LIMIT, per="total"))
+                await self.ledger.reserve(a, budget(self.limit, per="total"))
             except CallerError:
                 return False
             return True
 
-        fits = self.committed() + worst <= LIMIT
-        assert self.do(work()) == fits
-        if fits:
+        admitted = self.do(work())
+        self.check(admitted, self.committed() + worst)
+        if admitted:
             self.under_way.append(a)
             self.limited.add(a.aid)
+
+    def check(self, admitted: bool, total: int) -> None:
+        """Exactly what fits is admitted."""
+        assert admitted == (total <= self.limit)
 
     @rule(pick=st.integers(0, 50), tokens=st.integers(0, 180), source=st.sampled_from(["provider", "estimated"]))
     def settle(self, pick: int, tokens: int, source: Any) -> None:
@@ -171,9 +183,27 @@ class Books(RuleBasedStateMachine):
             await flushed(self.ledger)
             assert await posted(self.store) == sum(n for aid, n in self.spent.items() if aid in self.limited)
             if not self.under_way:
+                await self.quiesce()
                 assert sum(e["cost_nano_usd"] for e in await audit(self.store)) == sum(self.spent.values())
 
         self.do(work())
+
+    @invariant()
+    def within(self) -> None:
+        """Posted and held never exceed the limit, and what is under way is held."""
+        if not hasattr(self, "ledger"):
+            return
+
+        async def work() -> None:
+            found = await self.store.hmget(f"{tag('main')}b:b1:total", "res", "post")
+            held, spent = (int(n or 0) for n in found)
+            assert held + spent <= self.limit
+            assert held >= sum(a.hold_nano for a in self.under_way if a.aid in self.limited)
+
+        self.do(work())
+
+    async def quiesce(self) -> None:
+        """Lets go of what is held for attempts yet to come."""
 
     def teardown(self) -> None:
         async def work() -> None:
@@ -197,13 +227,82 @@ class Books(RuleBasedStateMachine):
         return booking(a, outcome, nano, numbers, line(a.envelope, text), may_be_held=True)
 
 
+class SlabBooks(Books):
+    """The same under limits that are divided, from far off down to the last nano-dollar."""
+
+    limit = 200_000_000
+    slab_rate = 0
+    examples = 8
+
+    @rule(count=st.integers(1, 40), output=st.integers(1, 3))
+    def burst(self, count: int, output: int) -> None:
+        """Small requests at once, some of which end at once."""
+        for n in range(count):
+            self.reserve(output)
+            if n % 3 and self.under_way:
+                self.settle(-1, output, "provider")
+
+    @rule(share=st.integers(1, 9))
+    def gulp(self, share: int) -> None:
+        """One request takes tenths of what is left."""
+        self.reserve(max(1, (self.limit - self.committed()) * share // 50_000 // 10))
+
+    @rule(times=st.integers(1, 4))
+    def tick(self, times: int) -> None:
+        """Time passes: slabs come to their end."""
+
+        async def work() -> None:
+            for _ in range(times):
+                self.later_s += 0.6
+                await self.ledger._upkeep._tick()
+                await asyncio.sleep(0)
+
+        self.do(work())
+
+    @rule()
+    def grow_old(self) -> None:
+        """All that runs has run for longer than a second: it holds by itself."""
+
+        async def work() -> None:
+            for a in self.ledger._underway.young:
+                a.at -= 2.0
+            await self.ledger._upkeep._tick()
+            await asyncio.sleep(0.01)
+
+        self.do(work())
+
+    async def quiesce(self) -> None:
+        """Slabs go back once their time is over."""
+        self.later_s += 1.1
+        await self.ledger._upkeep._tick()
+        await until(lambda: self.ledger.lag["attempts_open"] == 0)
+
+    def check(self, admitted: bool, total: int) -> None:
+        """Nothing too much is admitted; nothing is refused that fits beside slabs of a hundredth of the limit each."""
+        assert not admitted or total <= self.limit
+        assert admitted or total > self.limit * 97 // 100
+
+
+def run(machine: type[Books], server: StoreServer) -> None:
+    machine.server = server
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=machine.examples,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
 @pytest.mark.timeout(120)
 def test_any_history_keeps_the_books(own_store: StoreServer) -> None:
     """Journal, roll-ups, budget and reference agree after every step; a failure prints the history to replay."""
-    Books.server = own_store
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Books,
-        settings=settings(
-            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run(Books, own_store)
+
+
+@pytest.mark.timeout(240)
+def test_any_history_with_slabs_keeps_the_books(own_store: StoreServer) -> None:
+    """The same where limits are given out in slabs."""
+    run(SlabBooks, own_store)

@@ -1,6 +1,8 @@
 -- finish: books how attempts ended. Each item: {aid, hour of the aid, outcome P|E|V|X, nano, may be held, roll-up hour,
--- roll-up day, dimension, metrics, tag dimensions, {{budget counter, limit, forget at}..}, {{tpm scope, limit, tokens to
--- correct}..}, journal line}. X is a tombstone: it ends what was never sent, so that a late reservation is refused.
+-- roll-up day, dimension, metrics, tag dimensions, {{budget counter, limit, forget at}..}, {{bucket, limit, requests or tokens to
+-- correct}..}, journal line, slab or '', nano taken from the slab}. X is a tombstone: it ends what was never sent, so that
+-- a late reservation is refused; what it corrects are the rates that a slab gives back. An attempt that holds nothing of
+-- its own is paid from its slab.
 -- Gives what did not simply apply, {{index, verdict}..}, then the budgets touched, {{counter, held, posted}..}, then the
 -- thresholds passed, {{counter, percent, posted, limit}..}.
 local MAX_TAG_CELLS = 20000
@@ -68,7 +70,7 @@ local function post(posts, alerts, owner)
   return touched
 end
 
-local function correct_tokens(corrections)
+local function correct_rates(corrections)
   local fields, writes = {}, {}
   for field in pairs(corrections) do fields[#fields + 1] = field end
   if #fields == 0 then return end
@@ -83,18 +85,33 @@ end
 local function finish(items, owner)
   local exceptions, alerts, lines, posts = {}, {}, {}, {}
   if #items == 0 then return exceptions, {}, alerts end
-  local markers, ended, held, maybe = read_markers(items), {}, {}, {}
+  local markers, ended, held, maybe, seen = read_markers(items), {}, {}, {}, {}
   for _, item in ipairs(items) do
     if item[5] then maybe[#maybe + 1] = item end
+    local slab = item[14] or ''
+    if slab ~= '' and not seen[slab] then seen[slab] = true; maybe[#maybe + 1] = {slab} end
   end
   if #maybe > 0 then held = read_held(maybe) end
   local freed, freed_scopes, corrections, settled, estimates = {}, {}, {}, {}, {}
-  local hours, days, tags, earlier = {}, {}, {}, {}
+  local hours, days, tags, earlier, drawn = {}, {}, {}, {}, {}
 
   local function budget(counter)
     local p = posts[counter]
     if not p then p = {held = 0, nano = 0, limit = 0, forget_at = 0}; posts[counter] = p end
     return p
+  end
+
+  local function correct(item)
+    for _, c in ipairs(item[12]) do corrections[c[1]] = (corrections[c[1]] or 0) + c[3] * 60000 / c[2] end
+  end
+
+  local function pay_from_slab(item)
+    local slab = held[item[14]]
+    if not slab then return end
+    local part = math.min(item[4], item[15], slab[1])
+    slab[1] = slab[1] - part
+    drawn[item[14]] = slab
+    for _, counter in ipairs(slab[2]) do local p = budget(counter); p.held = p.held + part end
   end
 
   for i, item in ipairs(items) do
@@ -124,6 +141,7 @@ local function finish(items, owner)
     elseif verdict == 'NEW' and outcome == 'X' then
       ended[aid] = 'X:0:'
       settled[#settled + 1] = item
+      correct(item)
     elseif verdict == 'NEW' or verdict == 'ADJ' then
       local delta, delta_nano = metrics, nano
       if verdict == 'ADJ' then
@@ -134,15 +152,13 @@ local function finish(items, owner)
         lines[#lines + 1] = 'A ' .. table.concat(text, ',') .. ' ' .. item[13]
       else
         lines[#lines + 1] = 'N ' .. item[13]
+        if not hold then pay_from_slab(item) end
       end
       for _, b in ipairs(item[11]) do
         local p = budget(b[1])
         p.nano, p.limit, p.forget_at = p.nano + delta_nano, b[2], b[3]
       end
-      for _, c in ipairs(item[12]) do
-        local field = 't:' .. c[1]
-        corrections[field] = (corrections[field] or 0) + c[3] * 60000 / c[2]
-      end
+      correct(item)
       gather(hours, item[6], item[8], delta)
       gather(days, item[7], item[8], delta)
       for _, dim in ipairs(item[10]) do gather(tags, item[7], capped_tag(item[7], dim), delta) end
@@ -154,6 +170,9 @@ local function finish(items, owner)
     if verdict ~= 'NEW' then exceptions[#exceptions + 1] = {i, verdict} end
   end
 
+  for slab, record in pairs(drawn) do
+    if held[slab] then redis.call('HSET', tag .. 'h', slab, cmsgpack.pack(record)) end
+  end
   if #freed > 0 then
     redis.call('HDEL', tag .. 'h', unpack(freed))
     redis.call('HDEL', tag .. 'p', unpack(freed))
@@ -186,6 +205,6 @@ local function finish(items, owner)
   add_cells('r:h:', hours, 14 * 86400)
   add_cells('r:d:', days, 400 * 86400)
   add_cells('r:t:', tags, 400 * 86400)
-  correct_tokens(corrections)
+  correct_rates(corrections)
   return exceptions, post(posts, alerts, owner), alerts
 end
