@@ -30,6 +30,10 @@ _HEAD_BYTES = 64 * 1024
 """A request's head that is longer and has not come in one read is refused: until it is whole nobody knows who asks."""
 
 
+_WRITE_BYTES = 8 * 1024
+"""What may wait for a caller to read it; the rest waits at the provider."""
+
+
 class Hot(NamedTuple):
     """An endpoint that is called all the time: it is handed requests of up to so many bytes past ASGI."""
 
@@ -103,8 +107,6 @@ class Direct:
     async def write(self, data: bytes, *, more: bool = False) -> None:
         """Sends a part of the reply, its head with the first. Returns once the caller reads fast enough again."""
         connection = self._connection
-        if connection.flow.write_paused and not self.disconnected:
-            await connection.flow.drain()
         if self.disconnected:
             return
         write = connection.transport.write
@@ -128,6 +130,9 @@ class Direct:
             if not self.keep_alive:
                 connection.transport.close()
             connection.on_response_complete()
+        elif connection.flow.write_paused:
+            chunk = data = b""
+            await connection.flow.drain()  # not before writing, lest more be taken from the provider meanwhile
 
     def served(self, task: asyncio.Task[None]) -> None:
         """Its endpoint has ended; where the reply has not, the connection ends with it."""
@@ -164,6 +169,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(_WRITE_BYTES)
         self._hot = getattr(self.app, "hot", {})
         self._idle_since = self.loop.time()
         self._look_again_in(self.timeout_keep_alive)

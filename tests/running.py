@@ -104,12 +104,16 @@ def start_gateway(
     command = [sys.executable, "-m", "gateway.cli", "serve", "--port", str(port), "--data-dir", str(folder / "data")]
     command += ["--catalog", str(catalog or ROOT / "catalog.yaml"), "--workers", str(workers)]
     with log.open("ab") as out:
+        written = out.tell()
         process = subprocess.Popen(command, env={**kept, **settings, **(env or {})}, stdout=out, stderr=out, cwd=ROOT)
     gateway = RunningGateway(process, port, folder / "data", log)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the gateway ended with {process.returncode}:\n{log.read_text()}")
+            said = log.read_bytes()[written:].decode()
+            if "Address already in use" in said:  # somebody took the port since it was free
+                return start_gateway(folder, catalog=catalog, env=env, workers=workers)
+            raise RuntimeError(f"the gateway ended with {process.returncode}:\n{said}")
         with contextlib.suppress(OSError):
             if gateway.get("/readyz")[0] == 200:
                 return gateway

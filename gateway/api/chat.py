@@ -194,6 +194,7 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
             out = b""
             async for data in response.chunks():
                 out = stream.feed(data)
+                data = b""  # not to be held while the caller reads
                 if stream.finished or stream.failure is not None:
                     break
                 if exchange.caller_left:

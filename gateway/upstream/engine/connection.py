@@ -36,7 +36,7 @@ _HEAD_END = b"\r\n\r\n"
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A socket to an origin. It belongs to whoever holds it: the pool while idle, one exchange while active.
 
     The parser is the only judge of framing. It is fed the head and the body apart, so that each head's raw bytes are at
@@ -204,6 +204,14 @@ class Connection(asyncio.Protocol):
             writable.set_result(None)
 
     # ------------------------------------------------------------ called by the transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next read goes: little at a time, unless the reader waits for all of it anyway."""
+        response = self.response
+        return self.pool.room if response is not None and response.whole else self.pool.little_room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self.pool.room[:nbytes]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -21,6 +21,9 @@ from gateway.upstream.engine.limits import Limits
 from gateway.upstream.engine.tls import ContextFactory
 from gateway.upstream.engine.watch import Watch
 
+_READ_BYTES = 256 * 1024
+"""Most bytes of one read of an answer that is wanted whole."""
+
 
 class Pool:
     """Opens, lends and takes back the connections of an origin."""
@@ -37,6 +40,9 @@ class Pool:
         self.origin = origin
         self.limits = limits
         self.watch = watch
+        self.room = memoryview(bytearray(_READ_BYTES))
+        """Where its connections read to, one after the other."""
+        self.little_room = self.room[: limits.read_bytes]
         self.closed = False
         self._addresses = addresses
         self._contexts = contexts
