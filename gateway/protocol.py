@@ -107,6 +107,8 @@ class Direct:
     async def write(self, data: bytes, *, more: bool = False) -> None:
         """Sends a part of the reply, its head with the first. Returns once the caller reads fast enough again."""
         connection = self._connection
+        if not self._begun and connection.flow.write_paused and not self.disconnected:
+            await connection.flow.drain()  # the replies before this one are not read yet
         if self.disconnected:
             return
         write = connection.transport.write
