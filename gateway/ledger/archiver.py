@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gateway.ledger.archive import Archive, ArchiveFile, Record
 from gateway.ledger.exchange import Script, source_of, tag
-from gateway.ledger.lines import BEGINNING, Id, Line, after, id_of, id_text, parse
+from gateway.ledger.lines import BEGINNING, Id, after, archived, id_of, id_text, parse, parse_archived
 from gateway.ledger.outbox import Alert
-from gateway.ledger.records import METRICS
 from gateway.log import get_logger
 from gateway.storage.client import Store
 
@@ -27,6 +25,8 @@ FILE_BYTES = 4 * 1024 * 1024
 """A file holds about this much at most, before compression: reading one entry means reading a file."""
 _LEASE_MS = 120_000
 _PAGE = 20
+_EACH = 100
+"""One line of so many is also understood, not only compared: that costs more than all the rest."""
 _HOUR_MS = 3_600_000
 _ARCHIVE = "archive"
 """The key that names the folder which belongs to this store, by its id."""
@@ -56,6 +56,11 @@ class Archiver:
         """Lets it work while the store is out of memory, which helps it; servers from version 7 on can."""
         self._script = Script("#!lua flags=allow-oom\n" + source_of("archive"))
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is not known yet that the folder belongs to this store."""
+        return self._archive is not None and not self._archive.attached
+
     async def attach(self) -> None:
         """Finds out whether the folder belongs to this store; the first folder that a store sees does.
 
@@ -72,7 +77,8 @@ class Archiver:
         except OSError as error:
             self._detach(f"it cannot be used: {error.strerror}")
             return
-        await self._store.execute_command("SET", _ARCHIVE, name, "NX")
+        if not await self._store.execute_command("GET", _ARCHIVE):  # a full store says no to SET even where it has it
+            await self._store.execute_command("SET", _ARCHIVE, name, "NX")
         if await self._store.execute_command("GET", _ARCHIVE) == name.encode():
             self._archive.attached = True
         else:
@@ -162,16 +168,20 @@ class Archiver:
 
 
 def _compare(archive: Archive, file: ArchiveFile, records: list[Record]) -> None:
-    """Reads a file back and compares it with the store's records: each line, their count and their sums.
+    """Reads a file back and compares it with the store's records: how many, every byte, and what some of them mean.
 
     Raises:
         Unverified: they differ.
     """
-    held = archive.read(file)
-    kept = [(id, parse(text)) for id, lines in records for text in lines.split(b"\n")]
-    if held.lines != kept or held.header.records != len(records) or _sums(held.lines) != _sums(kept):
-        raise Unverified(f"{Path(file.path).name}: {len(held.lines)} lines on the disk, {len(kept)} in the store")
-
-
-def _sums(lines: list[tuple[Id, Line]]) -> list[int]:
-    return [sum(line.numbers[place] for _, line in lines) for place in range(len(METRICS))]
+    header, content = archive.content(file)
+    kept = [(id, text) for id, lines in records for text in lines.split(b"\n")]
+    written = content.split(b"\n")[1:-1]
+    whole = (header.records, header.lines) == (len(records), len(kept))
+    if not whole or written != [archived(id, text) for id, text in kept]:
+        raise Unverified(
+            f"{file.path.name}: {len(written)} lines on the disk, {len(kept)} in the store, or they differ"
+        )
+    for number in {0, len(kept) - 1, *range(0, len(kept), _EACH)}:
+        id, text = kept[number]
+        if parse_archived(written[number]) != (id, parse(text)):
+            raise Unverified(f"{file.path.name}: line {number} means something else than in the store")

@@ -77,7 +77,8 @@ class Journal:
             return found
         began = [int(aid[:12], 16) / 1000 for aid in unmarked]
         until = _last_of(max(began) + LATEST_S + _SKEW_S)
-        texts = [aid.encode() for aid in unmarked] if len(unmarked) <= _FEW else None
+        requests = {aid[:-1].encode() for aid in unmarked}
+        texts = list(requests) if len(requests) <= _FEW else None
         scanned = self._scan(tenant, min(began), until, texts)
         found += [line async for line in scanned if line.envelope.aid in unmarked]
         late = {id for id in await self._corrected(tenant, unmarked) if id > until}

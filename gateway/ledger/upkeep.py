@@ -146,6 +146,8 @@ class Upkeep:
     async def _sweep_round(self) -> None:
         if not self._greeted:
             await self._greet()
+        if self._archiver.waits:
+            await self._archiver.attach()
         for tenant in await self._store.execute_command("SMEMBERS", TENANTS):
             await self._sweep(tenant.decode())
             await self._orphans.settle_due(tenant.decode())

@@ -138,7 +138,7 @@ def test_a_stopped_store_keeps_nobody_waiting_for_a_second(
     catalog = two_providers(fake, tmp_path)
     with running_gateway(tmp_path / "g0", catalog=catalog, env=env) as gateway, Stalls() as stalls:
         fleet = Fleet(tmp_path, catalog, env["REDIS_URL"], [gateway])
-        key = fleet.key(budget={"usd": "1000", "per": "month"})
+        key = fleet.key(budget={"usd": "0.05", "per": "month"})
         free = fleet.key(budget={"usd": "1000", "per": "month", "on_store_down": "allow"}, rpm=1_000_000)
         assert ask(gateway, free, {"words": 3}, max_tokens=5).status == 200
         with ThreadPoolExecutor(under_way) as streams, ThreadPoolExecutor(16) as callers:

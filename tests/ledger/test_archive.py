@@ -24,7 +24,7 @@ from gateway.ledger.archiver import Archiver, Unverified
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import tag
 from gateway.ledger.journal import Journal
-from gateway.ledger.lines import BEGINNING, id_of
+from gateway.ledger.lines import BEGINNING, Id, id_of
 from gateway.ledger.outbox import Alert
 from gateway.ledger.reconcile import BillRow, import_bill
 from gateway.ledger.rerate import rerate
@@ -219,10 +219,18 @@ async def test_what_the_disk_does_not_give_back_is_not_removed(
     await book(store, tmp_path, 2)
     mover = await archiver(store, place)
     real = archives.archived
-    monkeypatch.setattr(archives, "archived", lambda id, text: real(id, text.replace(b"acme", b"acne")))
-    with pytest.raises(Unverified):
+
+    def wrong(id: Id, text: bytes) -> bytes:
+        return real(id, text.replace(b"acme", b"acne"))
+
+    monkeypatch.setattr(archives, "archived", wrong)
+    with pytest.raises(Unverified, match="differ"):
+        await mover.round("main")
+    monkeypatch.setattr(archivers, "archived", wrong)
+    with pytest.raises(Unverified, match="means something else"):
         await mover.round("main")
     monkeypatch.setattr(archives, "archived", real)
+    monkeypatch.setattr(archivers, "archived", real)
     compress = gzip.compress
     monkeypatch.setattr(gzip, "compress", lambda *given, **more: compress(*given, **more)[:-20])
     with pytest.raises(Missing, match="cannot be read"):
@@ -278,6 +286,22 @@ async def test_replicas_whose_folders_are_not_one_do_not_archive(store: Redis, t
     shared = Archive(place.folder)
     await archiver(store, shared)
     assert len(await audit(store, archive=shared)) == 3
+
+
+async def test_single_lines_are_found_among_many(store: Redis, tmp_path: Path, place: Archive) -> None:
+    """Each once and in order, also where one's id begins another's or several are in one file."""
+    made = await book(store, tmp_path, 12)
+    entries = [fields[b"e"] for _, fields in await store.xrange(OUT)]
+    records = [((1_795_219_200_000, number), text) for number, text in enumerate(entries)]
+    place.keep("main", place.write_aside("main", BEGINNING, records))
+    ids = [id for id, _ in records]
+    found = place.at("main", [ids[11], ids[1], ids[0], (5, 5)])
+    assert {id: [line.envelope.aid for line in lines] for id, lines in found.items()} == {
+        ids[n]: [made[n].aid] for n in (0, 1, 11)
+    }
+    wanted = [made[n].aid.encode() for n in (7, 3)]
+    (lines,) = place.through("main", ids[0], ids[11], [*wanted, wanted[0][:20]])
+    assert [line.envelope.aid for line in lines if line.envelope.aid.encode() in wanted] == [made[3].aid, made[7].aid]
 
 
 async def test_what_is_missing_is_said(store: Redis, tmp_path: Path, place: Archive) -> None:
