@@ -71,8 +71,9 @@ class Bridged:
         self._watching = asyncio.create_task(wait(), name="departure")
 
     def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        watching, self._watching = self._watching, None  # it refers to this, and by its error would for long
+        if watching is not None:
+            watching.cancel()
 
     def reply(self, status: int, lines: bytes) -> None:
         self._status = status

@@ -43,25 +43,21 @@ _LEAST_TEXT_BYTES = 256
 class Call:
     """One attempt while it runs. `complete()` or `fail()` ends it; what comes second changes nothing."""
 
-    __slots__ = (
-        "_concluded",
-        "_dispatched",
-        "_estimated",
-        "attempt",
-        "candidate",
-        "completion",
-        "cost_nano",
-        "exchange",
-        "first",
-        "headroom",
-        "permit",
-        "planned",
-        "response",
-        "share",
-        "started",
-        "stream",
-        "ttft_ms",
-    )
+    # Defaults of the class: one is made for every attempt, and most never set them all.
+    response: UpstreamResponse | None = None
+    completion: Completion | None = None
+    stream: ChatStream | None = None
+    headroom: Headroom | None = None
+    share: Share | None = None
+    """What it takes of its deployment's rates, where those are limited."""
+    first = b""
+    """What a stream's first event gave for the caller."""
+    ttft_ms: int | None = None
+    cost_nano = 0
+    _concluded = False
+    _estimated = False
+    _dispatched = False
+    """Whether the provider may have seen anything of the request."""
 
     def __init__(
         self, exchange: Exchange, planned: Planned, candidate: Candidate, permit: Permit, *, number: int | None = None
@@ -73,21 +69,7 @@ class Call:
         self.planned = planned
         self.candidate = candidate
         self.permit = permit
-        self.response: UpstreamResponse | None = None
-        self.completion: Completion | None = None
-        self.stream: ChatStream | None = None
-        self.headroom: Headroom | None = None
-        self.share: Share | None = None
-        """What it takes of its deployment's rates, where those are limited."""
-        self.first = b""
-        """What a stream's first event gave for the caller."""
-        self.ttft_ms: int | None = None
-        self.cost_nano = 0
         self.started = gateway.monotonic()
-        self._concluded = False
-        self._estimated = False
-        self._dispatched = False
-        """Whether the provider may have seen anything of the request."""
         tags = planned.options.tags or caller.tags
         if plan.arms:
             tags = (*tags, *(arm.tag for arm in plan.arms))
