@@ -43,10 +43,12 @@ class Fleet:
     catalog: Path
     address: str
     gateways: list[RunningGateway] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    """Further settings."""
 
     def start(self, number: int) -> RunningGateway:
         env = {"REDIS_URL": self.address, "TIERGATE_PEPPER": PEPPER, "TIERGATE_LOG_LEVEL": "warning"}
-        return start_gateway(self.folder / f"g{number}", catalog=self.catalog, env=env)
+        return start_gateway(self.folder / f"g{number}", catalog=self.catalog, env={**env, **self.env})
 
     def kill(self, number: int) -> None:
         """SIGKILL."""
@@ -68,8 +70,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def running_fleet(folder: Path, catalog: Path, address: str, count: int) -> Iterator[Fleet]:
-    fleet = Fleet(folder, catalog, address)
+def running_fleet(folder: Path, catalog: Path, address: str, count: int, **env: str) -> Iterator[Fleet]:
+    """`env` are further settings."""
+    fleet = Fleet(folder, catalog, address, env=env)
     try:
         with ThreadPoolExecutor(count) as pool:
             fleet.gateways = list(pool.map(fleet.start, range(count)))

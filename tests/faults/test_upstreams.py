@@ -428,6 +428,6 @@ def test_readers_who_hardly_read(tmp_path: Path) -> None:
             grown_kb = resident_kb(gateway) - open_kb
             during = quickly()
         assert sent() < readers * 2_000 * 10_000 / 2  # else nobody was slow
-        assert grown_kb / readers <= 64 + 64  # about 64 of it; memory comes in pages, and others use it meanwhile
+        assert grown_kb / readers <= 64 + 64  # 71 to 77 were measured
         assert statistics.median(during) <= statistics.median(before) * 1.1 + 0.05
         eventually(lambda: admin(gateway, "/health").body["inflight"] == 0, 30)
