@@ -74,3 +74,42 @@ def choice_of(message: JsonObject, finish_reason: str, *, index: int = 0, logpro
 def unasked() -> UpstreamError:
     """The failure of an answer under status 200 that holds neither choices nor an error."""
     return UpstreamError(Kind.BROKEN, "The provider's answer holds no message.", billed=True)
+
+
+class Said:
+    """An answer that comes in blocks (Anthropic, Converse), on its way to a message."""
+
+    __slots__ = ("_details", "_form", "_reasoning", "calls", "text")
+
+    def __init__(self, form: str) -> None:
+        """`form` is what reasoning details are marked with."""
+        self._form = form
+        self._reasoning = ""
+        self._details: list[JsonObject] = []
+        self.text = ""
+        self.calls: list[JsonObject] = []
+
+    def reason(self, text: str, signature: str | None) -> None:
+        """A block of reasoning, with what its provider knows it again by."""
+        self._reasoning += text
+        self._details.append(text_detail(self._form, len(self._details), text, signature))
+
+    def reason_unseen(self, data: str) -> None:
+        """A block of reasoning that only its provider can read."""
+        self._details.append(encrypted_detail(self._form, len(self._details), data))
+
+    def call(self, call_id: str | None, name: str, arguments: str) -> None:
+        """A tool call; one without an id gets one."""
+        self.calls.append(tool_call(call_id or f"call_{len(self.calls)}", name, arguments))
+
+    def choice(self, reason: str, *, refusal: str | None = None, **lists: Sequence[Any]) -> JsonObject:
+        """All of it as a completion's choice; `reason` is why it ended, in OpenAI's words."""
+        message = message_of(
+            self.text,
+            calls=self.calls,
+            refusal=refusal,
+            reasoning=self._reasoning,
+            reasoning_details=self._details,
+            **lists,
+        )
+        return choice_of(message, finish_of(reason, bool(self.calls)))

@@ -15,16 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from adapters.answers import (
-    JsonObject,
-    choice_of,
-    count,
-    encrypted_detail,
-    finish_of,
-    message_of,
-    text_detail,
-    tool_call,
-)
+from adapters.answers import JsonObject, Said, count
 from adapters.anthropic_turns import REASONING_FORMAT
 from adapters.base import NOT_JSON, Completion, Stamp
 from adapters.events import completion_body, unreadable
@@ -115,37 +106,27 @@ def message_completion(body: bytes, stamp: Stamp) -> Completion:
         raise unreadable() from None
     if answer.type != "message":
         raise failure(200, {}, read_problem(body))
-    text, reasoning = "", ""
-    calls: list[JsonObject] = []
-    details: list[JsonObject] = []
+    said = Said(REASONING_FORMAT)
     annotations: list[JsonObject] = []
     citations: list[JsonObject] = []
     for block in answer.content:
         if block.type == "text":
-            start, text = len(text), text + (block.text or "")
+            start = len(said.text)
+            said.text += block.text or ""
             for cited in block.citations or ():
-                cite(cited, start, len(text), annotations, citations)
+                cite(cited, start, len(said.text), annotations, citations)
         elif block.type == "thinking":
-            reasoning += block.thinking or ""
-            details.append(text_detail(REASONING_FORMAT, len(details), block.thinking or "", block.signature))
+            said.reason(block.thinking or "", block.signature)
         elif block.type == "redacted_thinking":
-            details.append(encrypted_detail(REASONING_FORMAT, len(details), block.data or ""))
+            said.reason_unseen(block.data or "")
         elif block.type == "tool_use":
-            calls.append(tool_call(block.id or f"call_{len(calls)}", block.name or "", arguments_of(block) or "{}"))
-    message = message_of(
-        text,
-        calls=calls,
-        refusal=refusal_of(answer.stop_details),
-        reasoning=reasoning,
-        reasoning_details=details,
-        annotations=annotations,
-        citations=citations,
-    )
-    finish = finish_of(FINISH.get(answer.stop_reason or "", "stop"), bool(calls))
+            said.call(block.id, block.name or "", arguments_of(block) or "{}")
+    reason, refusal = FINISH.get(answer.stop_reason or "", "stop"), refusal_of(answer.stop_details)
+    choice = said.choice(reason, refusal=refusal, annotations=annotations, citations=citations)
     usage = usage_of(answer.usage) if answer.usage is not None else None
     tier = service_tier_of(answer.usage or {})
     shown = tier if tier in _SERVICE_TIERS.values() else None
-    made = completion_body(stamp, answer.model, [choice_of(message, finish)], usage, service_tier=shown)
+    made = completion_body(stamp, answer.model, [choice], usage, service_tier=shown)
     return Completion(made, usage, answer.model, tier)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from adapters.framing import MAX_EVENT_BYTES, Event, FramingError
+from adapters.framing import MAX_EVENT_BYTES, Buffered, Event, FramingError
 
 _PRELUDE = struct.Struct(">III")
 _CRC = struct.Struct(">I")
@@ -20,17 +20,10 @@ _FIXED_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _NAMES = (b":event-type", b":exception-type", b":error-code")
 
 
-class AwsSplitter:
+class AwsSplitter(Buffered):
     """Frames of an AWS event stream."""
 
-    __slots__ = ("_buffer",)
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    @property
-    def pending(self) -> bytes:
-        return bytes(self._buffer)
+    __slots__ = ()
 
     def feed(self, data: bytes) -> list[Event]:
         buffer = self._buffer

@@ -11,16 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from adapters.answers import (
-    JsonObject,
-    choice_of,
-    count,
-    encrypted_detail,
-    finish_of,
-    message_of,
-    text_detail,
-    tool_call,
-)
+from adapters.answers import JsonObject, Said, count
 from adapters.base import NOT_JSON, Completion, Stamp
 from adapters.bedrock_request import REASONING_FORMAT
 from adapters.events import completion_body, unreadable
@@ -136,29 +127,24 @@ def converse_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
         answer = _answer.decode(body)
     except NOT_JSON:
         raise unreadable() from None
-    text, reasoning = "", ""
-    calls: list[JsonObject] = []
-    details: list[JsonObject] = []
+    said = Said(REASONING_FORMAT)
     for block in answer.output.message.content if answer.output.message is not None else ():
-        text += block.text or ""
+        said.text += block.text or ""
         if block.citations_content is not None:
-            text += "".join(cited.text for cited in block.citations_content.content)
+            said.text += "".join(cited.text for cited in block.citations_content.content)
         if block.tool_use is not None:
             use = block.tool_use
-            calls.append(tool_call(use.tool_use_id or f"call_{len(calls)}", use.name, bytes(use.input).decode()))
+            said.call(use.tool_use_id, use.name, bytes(use.input).decode())
         if block.reasoning_content is not None:
             thought = block.reasoning_content.reasoning_text
             if thought is not None:
-                reasoning += thought.text
-                details.append(text_detail(REASONING_FORMAT, len(details), thought.text, thought.signature))
+                said.reason(thought.text, thought.signature)
             elif block.reasoning_content.redacted_content:
-                data = block.reasoning_content.redacted_content
-                details.append(encrypted_detail(REASONING_FORMAT, len(details), data))
-    message = message_of(text, calls=calls, reasoning=reasoning, reasoning_details=details)
-    finish = finish_of(FINISH.get(answer.stop_reason or "", "stop"), bool(calls))
+                said.reason_unseen(block.reasoning_content.redacted_content)
+    choice = said.choice(FINISH.get(answer.stop_reason or "", "stop"))
     usage = usage_of(answer.usage) if answer.usage is not None else None
     tier = tier_of(answer.service_tier)
-    made = completion_body(stamp, chat.model, [choice_of(message, finish)], usage, service_tier=tier)
+    made = completion_body(stamp, chat.model, [choice], usage, service_tier=tier)
     return Completion(made, usage, None, tier)
 
 

@@ -39,22 +39,31 @@ class Splitter(Protocol):
         ...
 
 
-class SseSplitter:
+class Buffered:
+    """What splitters have in common: the bytes of an event that is not complete yet."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> bytes:
+        return bytes(self._buffer)
+
+
+class SseSplitter(Buffered):
     """Server-sent events, with LF, CRLF or CR line ends. Events without data (comments, empty `data:`) are left out.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.6 (read 2026-11-21).
     """
 
-    __slots__ = ("_after_cr", "_buffer", "_first")
+    __slots__ = ("_after_cr", "_first")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        super().__init__()
         self._after_cr = False
         self._first = True
-
-    @property
-    def pending(self) -> bytes:
-        return bytes(self._buffer)
 
     def begins(self, start: bytes) -> bool:
         """Whether what is pending begins so."""
@@ -129,17 +138,10 @@ def _parse(block: bytes) -> Event | None:
     return (name, payload) if payload else None
 
 
-class JsonLinesSplitter:
+class JsonLinesSplitter(Buffered):
     """One JSON value a line (NDJSON)."""
 
-    __slots__ = ("_buffer",)
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    @property
-    def pending(self) -> bytes:
-        return bytes(self._buffer)
+    __slots__ = ()
 
     def feed(self, data: bytes) -> list[Event]:
         buffer = self._buffer
@@ -164,13 +166,13 @@ _STRUCTURE = re.compile(rb'["{}\[\]]')
 _IN_STRING = re.compile(rb'["\\]')
 
 
-class JsonArraySplitter:
+class JsonArraySplitter(Buffered):
     """The objects of one top-level JSON array that arrives in pieces, as Gemini streams without `alt=sse`."""
 
-    __slots__ = ("_at", "_buffer", "_depth", "_in_string")
+    __slots__ = ("_at", "_depth", "_in_string")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        super().__init__()
         self._at = 0
         self._depth = 0
         self._in_string = False
