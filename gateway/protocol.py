@@ -194,7 +194,6 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
         self._in_head, self._head_bytes = True, 0
 
@@ -203,23 +202,26 @@ class Protocol(HttpToolsProtocol):
         hot = self._hot.get(self.url)
         if hot is not None and self._begin_direct(hot):
             return
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.headers += headers
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def _begin_direct(self, hot: Hot) -> bool:
         """Takes a request past ASGI, if it is plain enough."""
-        parser = self.parser
-        if self.expect_100_continue or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        parser, cycle = self.parser, self.cycle
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
+            return False
+        if cycle is not None and not cycle.response_complete:
             return False
         fields = dict(self.headers)
         size = fields.get(b"content-length")
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or busy:
-            return False
-        if parser.should_upgrade():
+        if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False
         self._receiving = self._active = direct = Direct(
             self, fields, distinct=len(fields) == len(self.headers), keep_alive=parser.should_keep_alive()

@@ -10,6 +10,8 @@ PER_SECOND = 10.0
 """Retries there are anyway, so that a quiet gateway can retry at all."""
 LIFETIME_S = 10.0
 """What is not spent within this time is lost."""
+_FILLED_EVERY_S = 0.05
+"""Requests that follow each other more closely are counted without working out what has trickled in or run out."""
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 4.0
 
@@ -31,7 +33,8 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Counts a request."""
-        self._refill()
+        if self._clock() - self._filled_at > _FILLED_EVERY_S:
+            self._refill()
         self._earned += SHARE
         self._tokens += SHARE
 
