@@ -141,6 +141,18 @@ class Adapter(ABC):
         """Where the provider lists its models; None where it has no such API."""
         return None
 
+    def model_lists(self, provider: Provider) -> Sequence[Endpoint]:
+        """The lists that make up what the provider offers; empty where our key can ask for none.
+
+        They differ from `models_endpoint` where a list needs other rights than requests do, and so proves no key.
+        """
+        endpoint = self.models_endpoint(provider)
+        return () if endpoint is None else (endpoint,)
+
     def models(self, body: bytes) -> Sequence[Listed]:
-        """The models in an answer of `models_endpoint`."""
+        """The models in an answer of `models_endpoint` or one of `model_lists`.
+
+        Raises:
+            UpstreamError: the list cannot be read, or is not whole.
+        """
         return ()

@@ -3,23 +3,30 @@
 The base URL names the region: https://bedrock-runtime.us-east-1.amazonaws.com. Requests signed with SigV4 are not made:
 a signature is different for every body, while an endpoint's headers are made once.
 
-Source: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html (read 2026-11-21).
+Models are listed by another host, with the same key: its default policy, AmazonBedrockLimitedAccess, lets it list. Many
+models can be called through an inference profile only, which is why those are listed too.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-use.html, …/api-keys-reference.html,
+https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AmazonBedrockLimitedAccess.html,
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_ListFoundationModels.html, …/API_ListInferenceProfiles.html
+(read 2026-11-21).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import msgspec
 
 from adapters.address import endpoint_at
-from adapters.base import Adapter, ChatStream, Completion, Stamp
+from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.bedrock_answer import EXCEPTIONS, converse_completion, usage_of
 from adapters.bedrock_request import converse_request
 from adapters.bedrock_stream import ConverseStream
+from adapters.events import unreadable
 from adapters.failures import failure, read_problem
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError
@@ -33,6 +40,19 @@ _BY_SENTENCE: tuple[tuple[re.Pattern[str], Kind], ...] = (
         Kind.UPSTREAM_MODEL_MISSING,
     ),
 )
+_RUNTIME = re.compile(
+    r"(?P<before>https://bedrock)-runtime(?P<after>(?:-fips)?\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|api\.aws))/?"
+)
+"""The public host of a region; a private one or a proxy need not have the lists beside it."""
+
+
+class _Lists(msgspec.Struct):
+    modelSummaries: list[dict[str, Any]] = []
+    inferenceProfileSummaries: list[dict[str, Any]] = []
+    nextToken: str | None = None
+
+
+_lists = msgspec.json.Decoder(_Lists)
 
 
 class BedrockAdapter(Adapter):
@@ -41,9 +61,7 @@ class BedrockAdapter(Adapter):
     name: ClassVar[str] = "bedrock"
 
     def endpoint(self, provider: Provider, upstream_id: str, *, stream: bool) -> Endpoint:
-        headers = {"content-type": "application/json"}
-        if provider.api_key is not None:
-            headers["authorization"] = f"Bearer {provider.api_key.reveal()}"
+        headers = _headers(provider)
         call = "converse-stream" if stream else "converse"
         return endpoint_at(provider, provider.base_url, f"/model/{quote(upstream_id, safe='')}/{call}", headers)
 
@@ -66,3 +84,46 @@ class BedrockAdapter(Adapter):
         if status == 400 and kind is None:
             kind = next((kind for sentence, kind in _BY_SENTENCE if sentence.search(problem.message)), None)
         return failure(status, headers, problem, kind)
+
+    def model_lists(self, provider: Provider) -> Sequence[Endpoint]:
+        host = _RUNTIME.fullmatch(provider.base_url)
+        if host is None or provider.api_key is None:
+            return ()
+        lists = ("/foundation-models", "/inference-profiles?maxResults=1000&typeEquals=SYSTEM_DEFINED")
+        base_url = host["before"] + host["after"]
+        return [endpoint_at(provider, base_url, path, _headers(provider), method="GET") for path in lists]
+
+    def models(self, body: bytes) -> Sequence[Listed]:
+        """What can be called as it is: models on demand, and the profiles through which the others are."""
+        try:
+            found = _lists.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            raise unreadable("The provider sent a model list that cannot be read.") from None
+        if found.nextToken:
+            raise unreadable("The provider sent only a part of its model list.")
+        on_demand = [
+            Listed(str(row["modelId"]), {"name": row.get("modelName"), "type": _type(row)})
+            for row in found.modelSummaries
+            if "modelId" in row and "ON_DEMAND" in (row.get("inferenceTypesSupported") or ())
+        ]
+        profiles = [
+            Listed(str(row["inferenceProfileId"]), {"name": row.get("inferenceProfileName")})
+            for row in found.inferenceProfileSummaries
+            if "inferenceProfileId" in row and row.get("status") == "ACTIVE"
+        ]
+        return [*on_demand, *profiles]
+
+
+def _headers(provider: Provider) -> dict[str, str]:
+    headers = {"content-type": "application/json"}
+    if provider.api_key is not None:
+        headers["authorization"] = f"Bearer {provider.api_key.reveal()}"
+    return headers
+
+
+def _type(row: Mapping[str, Any]) -> str | None:
+    """What a model is for, where its outputs tell: as discovery knows the words."""
+    outputs = row.get("outputModalities") or ()
+    if "TEXT" in outputs:
+        return None
+    return next((kind for word, kind in (("SPEECH", "audio"), ("EMBEDDING", "embedding")) if word in outputs), "image")

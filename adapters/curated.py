@@ -1,8 +1,8 @@
-"""Model lists kept by hand, for APIs that have none which an inference key may ask.
+"""Model lists kept by hand, for where our key may not ask for one: Vertex AI with an API key, hosts other than the
+public ones, and keys without the right to list.
 
-Vertex AI lists models by a management API and Bedrock on another host with other permissions. The ids are those of the
-shipped catalog's deployments, whose own sources stand there; compare with the providers' pages before relying on them:
-https://cloud.google.com/vertex-ai/generative-ai/docs/models and
+The ids are those of the shipped catalog's deployments, whose own sources stand there; compare with the providers' pages
+before relying on them: https://cloud.google.com/vertex-ai/generative-ai/docs/models and
 https://docs.aws.amazon.com/bedrock/latest/userguide/models-supported.html.
 """
 
@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapters.base import Listed
+
+AS_OF = "2026-11-21"
+"""When the lists were last compared with the providers' pages."""
 
 CURATED: Mapping[str, tuple[Listed, ...]] = {
     "vertex": (

@@ -4,12 +4,18 @@ Provider options: `project` and `location` (default `global`; a regional one wan
 https://europe-west4-aiplatform.googleapis.com/v1). With a project `api_key` is an OAuth access token, which whoever
 runs the gateway keeps fresh in a file; without one it is an API key of the express mode, which serves Gemini alone.
 
+Models are listed by the API's v1beta1 alone, to access tokens; previews may be missing there.
+
 Source: https://docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference,
-https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude (read 2026-11-21).
+https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude,
+https://cloud.google.com/vertex-ai/docs/reference/rest/v1beta1/publishers.models/list (read 2026-11-21),
+https://github.com/googleapis/google-cloud-node/issues/6962.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -18,12 +24,24 @@ import msgspec
 from adapters.address import endpoint_at
 from adapters.anthropic import AnthropicAdapter
 from adapters.anthropic_request import messages_request
+from adapters.base import Listed
+from adapters.events import unreadable
 from adapters.gemini import GeminiAdapter
 from adapters.gemini_request import generate_request
 from gateway.chat import Chat
 from gateway.types import Deployment, Endpoint, Provider
 
 _CLAUDE_VERSION = "vertex-2023-10-16"
+_PUBLIC = re.compile(r"https://(?:[a-z0-9-]+-)?aiplatform\.googleapis\.com/v1")
+_DATE = re.compile(r"20\d{6}")
+
+
+class _Lists(msgspec.Struct):
+    publisherModels: list[dict[str, Any]] = []
+    nextPageToken: str = ""
+
+
+_lists = msgspec.json.Decoder(_Lists)
 
 
 class VertexAdapter(GeminiAdapter):
@@ -43,6 +61,12 @@ class VertexAdapter(GeminiAdapter):
 
     def models_endpoint(self, provider: Provider) -> Endpoint | None:
         return None
+
+    def model_lists(self, provider: Provider) -> Sequence[Endpoint]:
+        return _model_lists(provider, "google")
+
+    def models(self, body: bytes) -> Sequence[Listed]:
+        return _models(body, "gemini-")
 
 
 class VertexClaudeAdapter(AnthropicAdapter):
@@ -65,6 +89,38 @@ class VertexClaudeAdapter(AnthropicAdapter):
 
     def models_endpoint(self, provider: Provider) -> Endpoint | None:
         return None
+
+    def model_lists(self, provider: Provider) -> Sequence[Endpoint]:
+        return _model_lists(provider, "anthropic")
+
+    def models(self, body: bytes) -> Sequence[Listed]:
+        return _models(body, "claude-")
+
+
+def _model_lists(provider: Provider, publisher: str) -> Sequence[Endpoint]:
+    base_url = provider.base_url.rstrip("/")
+    if provider.api_key is None or not provider.options.get("project") or not _PUBLIC.fullmatch(base_url):
+        return ()
+    headers = {"authorization": f"Bearer {provider.api_key.reveal()}"}
+    path = f"beta1/publishers/{publisher}/models?pageSize=1000"
+    origin, _, version = base_url.rpartition("/")
+    return [endpoint_at(provider, origin, f"/{version}{path}", headers, method="GET")]
+
+
+def _models(body: bytes, beginning: str) -> Sequence[Listed]:
+    """A publisher's models of one family; a version that is a date belongs to the id, as in `claude-x@20251001`."""
+    try:
+        found = _lists.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise unreadable("The provider sent a model list that cannot be read.") from None
+    if found.nextPageToken:
+        raise unreadable("The provider sent only a part of its model list.")
+    listed = []
+    for row in found.publisherModels:
+        name, version = str(row.get("name")).rpartition("/")[2], str(row.get("versionId"))
+        if name.startswith(beginning):
+            listed.append(Listed(f"{name}@{version}" if _DATE.fullmatch(version) else name))
+    return listed
 
 
 def _endpoint(provider: Provider, publisher: str, upstream_id: str, call: str) -> Endpoint:

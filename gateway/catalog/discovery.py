@@ -36,6 +36,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """Models of the catalog that it listed once and lists no more -> the day (ISO) on which that was found."""
     error: str | None = None
     """Why the last asking brought no list."""
+    curated: bool = False
+    """Whether the list is one that is kept by hand; it is no evidence of what the provider listed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +60,25 @@ def compare(
     pending: Mapping[str, Pending],
     prices: Sequence[PriceData],
     now: float,
+    *,
+    curated: bool = False,
 ) -> Found:
     """The list against catalog and former list. `pending` are all that wait, by `provider/id`.
 
-    A model has vanished only if it was listed before: some providers serve what they never list. An empty list is none,
-    so callers treat it as a failure.
+    A model has vanished only if a list of the same kind (kept by hand, `curated`, or the provider's own) had it before:
+    some providers serve what they never list. An empty list is none, so callers treat it as a failure.
     """
     shown = {row.id: row for row in listed if _TOKEN.fullmatch(row.id)}
     known = {d.id for model in catalog.models.values() for d in model.deployments if d.provider == provider}
     today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
     earlier = before or Listing(provider=provider, asked_at=now)
-    once = {*earlier.ids, *earlier.vanished}
+    once = {*earlier.ids, *earlier.vanished} if earlier.curated == curated else set()
     vanished = {i: earlier.vanished.get(i, today) for i in sorted(known & once) if i not in shown}
     waiting = {p.id for p in pending.values() if p.provider == provider}
     new = [i for i in shown if i not in known and i not in waiting][:MOST_PENDING]
-    listing = Listing(provider=provider, asked_at=now, listed_at=now, ids=list(shown), vanished=vanished)
+    listing = Listing(
+        provider=provider, asked_at=now, listed_at=now, ids=list(shown), vanished=vanished, curated=curated
+    )
     return Found(
         listing,
         [suggest(provider, shown[i], catalog, prices, now) for i in new],

@@ -20,7 +20,7 @@ from gateway.catalog.verify import ASKING, check_key
 from gateway.errors import UpstreamError
 from gateway.storage.client import StoreTooOld, connect, server_version
 from gateway.types import Deployment, Provider
-from gateway.upstream.client import Upstream
+from gateway.upstream.client import Answer, Upstream
 
 MOST_SKEW_S = 5.0
 """Budgets and prices go by the clock; beyond this it is worth a warning."""
@@ -56,14 +56,18 @@ async def _provider(
         return [Finding("failed", subject, verdict.reason)]
     found = [Finding("ok", subject, "answers and takes the key" if provider.api_key else "answers")]
     adapter = ADAPTERS[provider.adapter]
-    endpoint = adapter.models_endpoint(provider)
-    if endpoint is None:
-        return found
+    listed: list[Listed] = []
+    answer: Answer | None = None
     try:
-        answer = await upstream.get(endpoint, ASKING)
-        listed = adapter.models(answer.body) if answer.status == 200 else ()
+        for endpoint in adapter.model_lists(provider):
+            answer = await upstream.get(endpoint, ASKING)
+            if answer.status != 200:
+                return [*found, Finding("warning", subject, f"answers {answer.status} when asked for its model list")]
+            listed += adapter.models(answer.body)
     except UpstreamError as error:
         return [*found, Finding("warning", subject, f"its model list cannot be read: {error.message}")]
+    if answer is None:
+        return found
     return [*found, *_unlisted(subject, served, listed), *_skew(subject, answer.headers.get("date"), clock())]
 
 

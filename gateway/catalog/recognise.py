@@ -21,6 +21,8 @@ _OTHER = re.compile(
     r"(?i)(embed|moderation|dall-e|(^|[-_/])image|imagen|(^|[-_/])veo|sora|rerank|ocr|realtime|guard|computer-use|"
     r"diffusion|flux|(^|[-_/])bge|lyria|(^|[-_/])aqa$|davinci-002|babbage-002|-instruct-0914)"
 )
+_PLACE = re.compile(r"^(?:(?:global|apac|[a-z]{2}(?:-gov)?)\.)?(?:[a-z]{4,}|ai21|zai)\.(?=[a-z])")
+"""Bedrock's region and vendor: `global.anthropic.`, `us.meta.`, `amazon.`."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._:+-]+")
 _TYPES: Mapping[str, Category] = {
     "chat": "text",
@@ -58,6 +60,7 @@ def category_of(upstream_id: str, metadata: Mapping[str, Any]) -> Category:
 
 
 def name_of(upstream_id: str) -> str:
-    """A name for the catalog: without the path that aggregators put before it, and of allowed characters."""
-    name = _NOT_IN_NAMES.sub("-", upstream_id if upstream_id.startswith("ft:") else upstream_id.rpartition("/")[2])
+    """A name for the catalog: of allowed characters, without what aggregators and Bedrock put before it."""
+    bare = upstream_id if upstream_id.startswith("ft:") else upstream_id.rpartition("/")[2]
+    name = _NOT_IN_NAMES.sub("-", _PLACE.sub("", bare))
     return name.lstrip("-._:+")[:128] or "model"

@@ -36,7 +36,9 @@ class _Checker:
 
     def _known(self, path: Path, name: Any, what: str, names: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(name, str) and name not in names:
-            yield self._document.problem(path, f"unknown {what} {shown(name)}{hint(name, names)}")
+            elsewhere = what == "model" and name in self._models
+            problem = f"{shown(name)} is not among the tier's models" if elsewhere else f"unknown {what} {shown(name)}"
+            yield self._document.problem(path, f"{problem}{hint(name, names)}")
 
     def _check_providers(self) -> Iterator[Problem]:
         for name, provider in self._providers.items():

@@ -12,7 +12,7 @@ import msgspec
 
 from adapters import ADAPTERS
 from adapters.base import Listed
-from adapters.curated import CURATED
+from adapters.curated import AS_OF, CURATED
 from gateway.catalog.discovery import Found, Listing, compare
 from gateway.catalog.findings import Findings
 from gateway.catalog.pricedata import PriceData, read_price_data
@@ -71,8 +71,10 @@ class Discovery:
 
     async def refresh(self, provider: str | None = None, *, force: bool = False) -> list[Outcome]:
         """Asks one provider or all of them, and remembers what they say."""
+        return await self._all([provider] if provider is not None else list(self._source.current.providers), force)
+
+    async def _all(self, names: Sequence[str], force: bool) -> list[Outcome]:
         providers = self._source.current.providers
-        names = [provider] if provider is not None else list(providers)
         prices = await asyncio.to_thread(self._prices)
         return list(await asyncio.gather(*(self._one(providers[name], prices, force) for name in names)))
 
@@ -89,8 +91,7 @@ class Discovery:
                     if provider.unavailable is None
                     and (name not in listings or now - listings[name].asked_at >= every_s)
                 ]
-                for name in due:
-                    await self.refresh(name)
+                await self._all(due, force=False)
             except Exception as error:  # the next round tries again
                 _log.warning("catalog_discovery_failed", error=type(error).__name__)
 
@@ -107,6 +108,8 @@ class Discovery:
         name = provider.name
         if provider.unavailable is not None:
             return Outcome(provider=name, state="unavailable", detail=provider.unavailable)
+        if not ADAPTERS[provider.adapter].model_lists(provider) and provider.adapter not in CURATED:
+            return Outcome(provider=name, state="unavailable", detail="it has no model list; add its models by hand")
         before = (await self._findings.listings()).get(name)
         age_s = self._clock() - before.asked_at if before else LEAST_S
         if before is not None and age_s < LEAST_S and not force:
@@ -122,7 +125,7 @@ class Discovery:
     async def _ask(self, provider: Provider, before: Listing | None, prices: Sequence[PriceData]) -> Outcome:
         name, now = provider.name, self._clock()
         try:
-            listed = await self._list(provider)
+            listed, by_hand = await self._list(provider, before)
             if not listed:
                 raise CatalogError("its list is empty")
         except (UpstreamError, CatalogError, ValueError) as error:
@@ -132,8 +135,9 @@ class Discovery:
             _log.warning("catalog_list_failed", provider=name, reason=reason)
             return Outcome(provider=name, state="failed", detail=reason)
         waiting = await self._findings.pending()
+        entries, curated = self._source.entries, bool(by_hand)
         found: Found = await asyncio.to_thread(
-            compare, name, listed, self._source.entries, before, waiting, prices, now
+            compare, name, listed, entries, before, waiting, prices, now, curated=curated
         )
         await self._findings.keep(found)
         if found.vanished:
@@ -141,18 +145,25 @@ class Discovery:
         new = [pending.key for pending in found.new]
         _log.info("catalog_listed", provider=name, listed=len(listed), new=len(new), vanished=len(found.vanished))
         gone = [f"{name}/{upstream_id}" for upstream_id in found.listing.vanished]
-        return Outcome(provider=name, state="refreshed", listed=len(listed), new=new, vanished=gone)
+        return Outcome(provider=name, state="refreshed", detail=by_hand, listed=len(listed), new=new, vanished=gone)
 
-    async def _list(self, provider: Provider) -> Sequence[Listed]:
+    async def _list(self, provider: Provider, before: Listing | None) -> tuple[Sequence[Listed], str]:
+        """The provider's models, and why they are those of a list kept by hand (empty where they are its own)."""
         adapter = ADAPTERS[provider.adapter]
-        endpoint = adapter.models_endpoint(provider)
-        if endpoint is None:
-            return CURATED.get(provider.adapter, ())
-        answer = await self._upstream.get(endpoint, ASKING)
-        if answer.status != 200:
-            problem = adapter.error(answer.status, answer.headers, answer.body)
-            raise CatalogError(f"{problem.message.rstrip('.')} (status {answer.status})")
-        return adapter.models(answer.body)
+        by_hand = CURATED.get(provider.adapter, ())
+        endpoints = adapter.model_lists(provider)
+        if not endpoints:
+            return by_hand, f"list of {AS_OF} kept by hand"
+        listed: dict[str, Listed] = {}
+        for endpoint in endpoints:
+            answer = await self._upstream.get(endpoint, ASKING)
+            if answer.status == 403 and by_hand and (before is None or before.listed_at is None or before.curated):
+                return by_hand, f"list of {AS_OF} kept by hand: our key may not ask for the provider's"
+            if answer.status != 200:
+                problem = adapter.error(answer.status, answer.headers, answer.body)
+                raise CatalogError(f"{problem.message.rstrip('.')} (status {answer.status})")
+            listed |= {row.id: row for row in adapter.models(answer.body)}
+        return list(listed.values()), ""
 
 
 def ago(seconds: float) -> str:

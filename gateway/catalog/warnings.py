@@ -90,7 +90,7 @@ def _tiers(snapshot: Snapshot) -> Iterator[tuple[Path, str]]:
         providers = {d.provider.name: d.provider.unavailable for d in tier.deployments if d.provider.unavailable}
         first, *others = [f"{provider}: {reason}" for provider, reason in providers.items()] or [""]
         more = f"; {len(others)} more" if others else ""
-        why = f" ({first}{more})" if first else ""
+        why = f" ({first}{more})" if first else "" if tier.deployments else " (no model matches)"
         stand_in = ", ".join(d.name for d in tier.fallback)
         effect = f"answers come from {stand_in}" if stand_in else "every request to it fails"
         yield ("tiers", name), f"has no usable deployment now, so {effect}{why}"

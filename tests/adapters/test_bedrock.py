@@ -412,3 +412,74 @@ def test_endpoint_encodes_the_whole_model_id() -> None:
         endpoint.target == "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fx-v1%3A0/converse-stream"
     )
     assert dict(endpoint.headers)["authorization"] == "Bearer k"
+
+
+def at(base_url: str, key: str | None = "k") -> Provider:
+    return Provider("b", "bedrock", base_url, None if key is None else Secret(key))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "host"),
+    [
+        ("https://bedrock-runtime.us-east-1.amazonaws.com", "bedrock.us-east-1.amazonaws.com"),
+        ("https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com/", "bedrock-fips.us-gov-west-1.amazonaws.com"),
+        ("https://bedrock-runtime.eu-west-1.api.aws", "bedrock.eu-west-1.api.aws"),
+    ],
+)
+def test_models_and_profiles_are_listed_by_another_host(base_url: str, host: str) -> None:
+    """With the same key; so they say nothing of whether the key may make requests."""
+    lists = ADAPTER.model_lists(at(base_url))
+    assert [(e.origin.host, e.method, e.target) for e in lists] == [
+        (host, "GET", "/foundation-models"),
+        (host, "GET", "/inference-profiles?maxResults=1000&typeEquals=SYSTEM_DEFINED"),
+    ]
+    assert all(dict(e.headers)["authorization"] == "Bearer k" for e in lists)
+    assert ADAPTER.models_endpoint(at(base_url)) is None
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        at("https://bedrock.example"),
+        at("https://vpce-1-2.bedrock-runtime.us-east-1.vpce.amazonaws.com"),
+        at("https://bedrock-runtime.us-east-1.amazonaws.com", None),
+        at("https://bedrock-runtime.us-east-1.amazonaws.com.example"),
+    ],
+)
+def test_no_other_host_is_sent_the_key(provider: Provider) -> None:
+    """A proxy or private address need not have the lists beside it."""
+    assert ADAPTER.model_lists(provider) == ()
+
+
+def test_what_can_be_called_is_listed() -> None:
+    """Models on demand and active profiles, shaped as AWS documents them; a model that wants a profile is left out."""
+    models = {
+        "modelSummaries": [
+            {"modelId": "amazon.nova-pro-v1:0", "outputModalities": ["TEXT"], "inferenceTypesSupported": ["ON_DEMAND"]},
+            {"modelId": "anthropic.claude-opus-5", "inferenceTypesSupported": ["INFERENCE_PROFILE"]},
+            {
+                "modelId": "amazon.titan-embed-v9",
+                "outputModalities": ["EMBEDDING"],
+                "inferenceTypesSupported": ["ON_DEMAND"],
+            },
+        ]
+    }
+    listed = ADAPTER.models(json.dumps(models).encode())
+    assert [(row.id, row.metadata["type"]) for row in listed] == [
+        ("amazon.nova-pro-v1:0", None),
+        ("amazon.titan-embed-v9", "embedding"),
+    ]
+    profiles = {
+        "inferenceProfileSummaries": [
+            {"inferenceProfileId": "global.anthropic.claude-opus-5", "inferenceProfileName": "Opus", "status": "ACTIVE"}
+        ]
+    }
+    (profile,) = ADAPTER.models(json.dumps(profiles).encode())
+    assert (profile.id, profile.metadata) == ("global.anthropic.claude-opus-5", {"name": "Opus"})
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"modelSummaries":[],"nextToken":"x"}'])
+def test_a_list_that_is_not_whole_is_a_failure(body: bytes) -> None:
+    """Models that are not on it must not count as vanished."""
+    with pytest.raises(UpstreamError):
+        ADAPTER.models(body)

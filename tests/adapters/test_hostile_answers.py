@@ -72,7 +72,8 @@ def test_any_body_is_an_answer_or_a_failure(adapter: str, value: Any) -> None:
     with suppress(UpstreamError):
         assert json.loads(ADAPTERS[adapter].completion(body, CHAT, STAMP).body)["choices"]
     assert ADAPTERS[adapter].error(400, {}, body).status >= 400
-    assert isinstance(list(ADAPTERS[adapter].models(body)), list)
+    with suppress(UpstreamError):
+        assert isinstance(list(ADAPTERS[adapter].models(body)), list)
 
 
 @pytest.mark.parametrize("adapter", TRANSLATED)

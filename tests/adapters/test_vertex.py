@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from adapters import ADAPTERS
 from gateway.chat import parse_chat
+from gateway.errors import UpstreamError
 from gateway.types import Provider, Secret
 from tests.adapters.wire_harness import deployment_of
 
@@ -45,6 +47,32 @@ def test_express_mode_needs_a_key_alone() -> None:
     assert dict(endpoint.headers)["x-goog-api-key"] == "k"
     with pytest.raises(ValueError, match="project"):
         ADAPTERS["vertex_claude"].endpoint(provider("vertex_claude", {}), "c", stream=False)
+
+
+@pytest.mark.parametrize(("adapter", "publisher"), [("vertex", "google"), ("vertex_claude", "anthropic")])
+def test_models_are_listed_to_access_tokens_alone(adapter: str, publisher: str) -> None:
+    """By v1beta1 of the same host; an API key, and a host that is not Google's, is not tried there."""
+    (listing,) = ADAPTERS[adapter].model_lists(provider(adapter, OPTIONS))
+    assert (listing.method, listing.target) == ("GET", f"/v1beta1/publishers/{publisher}/models?pageSize=1000")
+    assert dict(listing.headers)["authorization"] == "Bearer k"
+    assert ADAPTERS[adapter].model_lists(provider(adapter, {})) == ()
+    elsewhere = replace(provider(adapter, OPTIONS), base_url="https://proxy.example/v1")
+    assert ADAPTERS[adapter].model_lists(elsewhere) == ()
+
+
+def test_publishers_models_are_read() -> None:
+    """A version that is a date belongs to the id; other families of a publisher are left out; a part is a failure."""
+    rows = [("gemini-3.8-flash", "default"), ("gemini-2.0-flash", "001"), ("imagen-5", "001")]
+    body = {"publisherModels": [{"name": f"publishers/google/models/{n}", "versionId": v} for n, v in rows]}
+    listed = ADAPTERS["vertex"].models(json.dumps(body).encode())
+    assert [row.id for row in listed] == ["gemini-3.8-flash", "gemini-2.0-flash"]
+    rows = [("claude-haiku-4-5", "20251001"), ("claude-opus-5-5", "default")]
+    body = {"publisherModels": [{"name": f"publishers/anthropic/models/{n}", "versionId": v} for n, v in rows]}
+    listed = ADAPTERS["vertex_claude"].models(json.dumps(body).encode())
+    assert [row.id for row in listed] == ["claude-haiku-4-5@20251001", "claude-opus-5-5"]
+    for broken in (b"", b"[]", b'{"publisherModels":[],"nextPageToken":"x"}'):
+        with pytest.raises(UpstreamError):
+            ADAPTERS["vertex"].models(broken)
 
 
 def test_bodies_are_those_of_the_makers_own_apis() -> None:

@@ -75,6 +75,11 @@ def test_text_speech_and_the_rest_are_told_apart(upstream_id: str, metadata: dic
         ("accounts/fireworks/models/glm-5", "glm-5"),
         ("ft:gpt-5:org/x:abc", "ft:gpt-5:org-x:abc"),
         ("claude@2025", "claude-2025"),
+        ("global.anthropic.claude-opus-5-5", "claude-opus-5-5"),
+        ("us.meta.llama4-scout-17b-instruct-v1:0", "llama4-scout-17b-instruct-v1:0"),
+        ("amazon.nova-pro-v1:0", "nova-pro-v1:0"),
+        ("gpt-4.1-mini", "gpt-4.1-mini"),
+        ("qwen2.5-72b", "qwen2.5-72b"),
         ("///", "model"),
     ],
 )

@@ -45,13 +45,16 @@ class Network:
     def __init__(self) -> None:
         self.lists: dict[str, Any] = {"one": ["alpha-1", "beta-1"], "two": ["alpha-x", "spare-1"]}
         self.refused: set[str] = set()
+        self.refused_lists: set[str] = set()
         self.public_list = False
         self.asked: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         name = request.url.host.partition(".")[0]
         self.asked.append(f"{request.method} {name}{request.url.path}")
-        listing = request.url.path.endswith("/models")
+        listing = request.url.path.endswith("/models") or name == "bedrock"
+        if listing and name in self.refused_lists:
+            return httpx.Response(403, json={"message": "not authorized to perform bedrock:ListFoundationModels"})
         if name in self.refused and not (listing and self.public_list):
             return httpx.Response(401, json={"error": {"message": "bad key"}})
         if not listing:
@@ -61,6 +64,11 @@ class Network:
             raise answer
         if isinstance(answer, int):
             return httpx.Response(answer)
+        if name == "bedrock":
+            profiles = [{"inferenceProfileId": i, "status": "ACTIVE"} for i in answer]
+            return httpx.Response(
+                200, json={} if "foundation" in request.url.path else {"inferenceProfileSummaries": profiles}
+            )
         return httpx.Response(200, json={"data": [{"id": name} for name in answer]})
 
 
@@ -118,6 +126,26 @@ async def test_a_list_that_is_none_leaves_the_former_one(open_catalog: Open, net
     listing = (await living.findings.listings())["one"]
     assert (list(listing.ids), listing.vanished) == (["alpha-1", "beta-1"], {})
     assert listing.error
+
+
+async def test_a_list_kept_by_hand_is_no_evidence(open_catalog: Open, network: Network) -> None:
+    """Bedrock's own list takes its place once our key may ask for it; nothing vanishes by the change."""
+    runtime = "https://bedrock-runtime.us-east-1.amazonaws.com"
+    text = DOCUMENT.replace("https://bedrock.example", runtime)
+    text = text.replace("{provider: one, id: beta-1}", "{provider: handmade, id: amazon.nova-pro-v1:0}")
+    living = open_catalog(text)
+    network.refused_lists.add("bedrock")
+    (by_hand,) = await living.discovery.refresh("handmade")
+    assert by_hand.state == "refreshed"
+    assert "kept by hand: our key may not ask" in by_hand.detail
+    network.refused_lists.clear()
+    network.lists["bedrock"] = ["global.anthropic.claude-opus-5-5"]
+    (own,) = await living.discovery.refresh("handmade", force=True)
+    assert (own.state, own.detail, own.listed, own.vanished) == ("refreshed", "", 1, [])
+    network.refused_lists.add("bedrock")
+    (refused,) = await living.discovery.refresh("handmade", force=True)
+    assert (refused.state, refused.listed) == ("failed", 0)
+    assert (await living.findings.listings())["handmade"].ids == ["global.anthropic.claude-opus-5-5"]
 
 
 async def test_five_minutes_pass_between_two_askings(open_catalog: Open, network: Network, clock: SetClock) -> None:
