@@ -23,6 +23,8 @@ from gateway.catalog.problems import InvalidCatalog, Path, Problem
 from gateway.log import get_logger
 
 _PATIENCE_S = 60.0
+SHORT_BYTES = 32 * 1024
+"""Documents up to this length are parsed here: that takes hardly longer than starting a process."""
 _AT_ONCE = 500
 """Lines that are taken in one step, during which no other thread runs."""
 
@@ -32,11 +34,13 @@ _log = get_logger("catalog")
 
 
 def parse_elsewhere(text: bytes, file: str) -> Document:
-    """As `parse_document`; blocks until the other process is done. Where none can be had, this one parses.
+    """As `parse_document`; blocks until it is done. Where no process is worth it or can be had, this one parses.
 
     Raises:
         InvalidCatalog: as `parse_document`.
     """
+    if len(text) <= SHORT_BYTES:
+        return parse_document(text, file)
     try:
         said = iter(_ask(text))
         problems = _problems.decode(next(said))

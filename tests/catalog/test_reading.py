@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 from running import ROOT
 
+from gateway.catalog import reading
 from gateway.catalog.document import parse_document
 from gateway.catalog.problems import InvalidCatalog
 from gateway.catalog.reading import parse_elsewhere
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SHORT_BYTES", -1)
+
 
 ODD = """\
 a: [1, -7, 1.5, 1e3, true, ~, "", 999999999999999999, "ä\\u0000\\n", {b: {c: [[]]}}]
@@ -38,6 +45,13 @@ def test_problems_are_the_same(text: bytes) -> None:
         parse_elsewhere(text, "file")
     assert theirs.value.problems == ours.value.problems
     assert str(theirs.value) == str(ours.value)
+
+
+def test_a_short_document_is_worth_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is parsed at once."""
+    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(reading, "SHORT_BYTES", 4)
+    assert parse_elsewhere(b"a: 1", "file").data == {"a": 1}
 
 
 @pytest.mark.parametrize("failure", [OSError("no processes left"), subprocess.CalledProcessError(1, "python")])
