@@ -169,7 +169,7 @@ async def open_gateway(
         )
         await ledger.start()
         stack.push_async_callback(ledger.close)
-        rates = Rates(store, monotonic=monotonic)
+        rates = Rates(store)
         await rates.start()
         stack.push_async_callback(rates.close)
         upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})

@@ -7,7 +7,7 @@ what tenants may: see docs/decisions/030-rates-of-deployments.md. Only requests 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,9 +22,10 @@ from gateway.types import Deployment
 LEASE_S = 120.0
 """How long an attempt of a gateway that died counts as running."""
 _RENEW_EVERY_S = 30.0
-_PATIENCE_S = 0.4
-_AWAY_S = 1.0
-"""How long a store that did not answer is not asked again."""
+_PATIENCE_S = 0.8
+"""Above what a busy process takes to notice an answer. Only those who find out that the store is away wait for it."""
+_ASK_AGAIN_S = 1.0
+"""How often a store that is away is asked whether it is back."""
 _MOST_TAKES = 256
 _MOST_RETURNS = 10_000
 
@@ -57,9 +58,8 @@ class Share:
 class Rates:
     """The deployments' counts, as this process takes part in them."""
 
-    def __init__(self, store: Store, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._monotonic = monotonic
         self._script = Script(source_of("common", "rates"))
         self._counters: dict[str, _Counter] = {}
         self._renewing = Repeated("rates", _RENEW_EVERY_S, self._renew)
@@ -82,20 +82,20 @@ class Rates:
         Raises:
             NoRoom: the deployment is at one of its limits.
         """
-        limits = deployment.rpm or 0, deployment.tpm or 0, deployment.concurrency or 0
+        most = deployment.rpm or 0, deployment.tpm or 0, deployment.concurrency or 0
         counter = self._counters.get(deployment.name)
         if counter is None:
-            counter = _Counter(deployment.name, self._store, self._script, self._monotonic)
+            counter = _Counter(deployment.name, self._store, self._script)
             self._counters[deployment.name] = counter
-        return await counter.take(limits, attempt, tokens)
+        return await counter.take(most, attempt, tokens)
 
     async def _renew(self) -> None:
         for counter in self._counters.values():
             counter.renew()
 
 
-Limits = tuple[int, int, int]
-"""Requests and tokens per minute, requests at once; 0 for none."""
+Most = tuple[int, int, int]
+"""Requests and tokens per minute, requests at once; 0 for no limit."""
 Verdict = tuple[Any, ...]
 """As rates.lua gives it."""
 
@@ -103,24 +103,25 @@ Verdict = tuple[Any, ...]
 class _Counter:
     """One deployment: one exchange with the store at a time; what comes meanwhile forms the next."""
 
-    def __init__(self, name: str, store: Store, script: Script, monotonic: Callable[[], float]) -> None:
+    def __init__(self, name: str, store: Store, script: Script) -> None:
         self._name = name
         self._store = store
         self._script = script
-        self._monotonic = monotonic
-        self._limits: Limits = (0, 0, 0)
+        self._most: Most = (0, 0, 0)
         self._takes: list[tuple[str, int, asyncio.Future[Verdict | None]]] = []
         self._returns: list[tuple[str, int, int]] = []
         self._running: set[str] = set()
         """Attempts that count towards the requests at once."""
         self._renewals: list[str] = []
-        self._away_until = 0.0
+        self._away = False
+        """Whether the store did not answer the last time."""
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def take(self, limits: Limits, attempt: str, tokens: int) -> Share:
-        self._limits = limits
-        tokens = min(tokens, limits[1])
-        if self._monotonic() < self._away_until:
+    async def take(self, most: Most, attempt: str, tokens: int) -> Share:
+        self._most = most
+        tokens = min(tokens, most[1])
+        if self._away:
             return Share(self, attempt, tokens, counted=False)
         asked = attempt, tokens, asyncio.get_running_loop().create_future()
         self._takes.append(asked)
@@ -135,15 +136,15 @@ class _Counter:
             raise
         if verdict:
             raise self._full(*verdict)
-        if limits[2] and verdict is not None:
+        if most[2] and verdict is not None:
             self._running.add(attempt)
         return Share(self, attempt, tokens, counted=verdict is not None)
 
     def give_back(self, attempt: str, requests: int, tokens: int) -> None:
         """Ends an attempt, with what it took too much (below zero) or too little of requests and tokens."""
-        rpm, tpm, most = self._limits
+        rpm, tpm, at_once = self._most
         self._running.discard(attempt)
-        if (most or (rpm and requests) or (tpm and tokens)) and len(self._returns) < _MOST_RETURNS:
+        if (at_once or (rpm and requests) or (tpm and tokens)) and len(self._returns) < _MOST_RETURNS:
             self._returns.append((attempt, requests, tokens))
             self._wake()
 
@@ -151,31 +152,36 @@ class _Counter:
         """Keeps what runs from being taken for lost."""
         if self._running or self._returns:
             self._renewals = list(self._running)
-            self._away_until = 0.0
             self._wake()
 
     async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=_PATIENCE_S)
         if self._task is not None:
             await end(self._task)
 
     def _full(self, limit: str, wait_ms: int, rest_ms: int) -> NoRoom:
-        most = dict(zip(_WORDS, self._limits, strict=True))[limit]
+        most = dict(zip(_WORDS, self._most, strict=True))[limit]
         message = f"{self._name} is at its limit of {most} {_WORDS[limit]}."
         return NoRoom(Kind.RATE_LIMITED, message, retry_after_s=wait_ms / 1000, rest_s=rest_ms / 1000)
 
     def _wake(self) -> None:
-        if self._task is None and self._monotonic() >= self._away_until:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if self._task is None and not self._away:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            while self._takes or self._returns or self._renewals:
-                if not await self._exchange():
-                    break
+            while await self._exchange() and (self._takes or self._returns or self._renewals):
+                pass
         finally:
             self._task = None
+        if self._away:
+            self._timer = asyncio.get_running_loop().call_later(_ASK_AGAIN_S, self._begin)
 
     async def _exchange(self) -> bool:
         """Whether the store answered."""
@@ -183,24 +189,26 @@ class _Counter:
         returns, self._returns = self._returns, []
         renewals, self._renewals = self._renewals, []
         asked = [(attempt, tokens) for attempt, tokens, _ in takes]
-        load: tuple[Any, ...] = (self._limits, int(LEASE_S * 1000), asked, returns, renewals)
+        load: tuple[Any, ...] = (self._most, int(LEASE_S * 1000), asked, returns, renewals)
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 verdicts = _decode(await self._script.run(self._store, f"{{p:{self._name}}}:", _encode(load)))
-        except (StoreDown, TimeoutError) as error:
-            log.warning("deployment_rates_not_kept", deployment=self._name, why=type(error).__name__)
-            self._away_until = self._monotonic() + _AWAY_S
-            gone = [(attempt, 0, 0) for attempt, _, _ in takes]  # what was taken unheard ends here
-            self._returns = [*returns, *gone, *self._returns][:_MOST_RETURNS]
-            unheard: list[Verdict | None] = [None] * (len(takes) + len(self._takes))
+        except (StoreDown, TimeoutError, msgspec.DecodeError) as error:
+            if not self._away:
+                self._away = True
+                log.warning("deployment_rates_not_kept", deployment=self._name, why=type(error).__name__)
+            # What was asked may have been done: nothing is added or taken off a second time, but what ended has ended.
+            over = [(attempt, 0, 0) for attempt, _, _ in (*takes, *returns)]
+            self._returns = [*over, *self._returns][:_MOST_RETURNS]
             waiting, self._takes = takes + self._takes, []
-            _tell(waiting, unheard)
+            _tell(waiting, [None] * len(waiting))
             return False
+        self._away = False
         _tell(takes, verdicts)
         return True
 
 
-def _tell(takes: list[tuple[str, int, asyncio.Future[Verdict | None]]], verdicts: Any) -> None:
+def _tell(takes: list[tuple[str, int, asyncio.Future[Verdict | None]]], verdicts: Sequence[Verdict | None]) -> None:
     for (_, _, future), verdict in zip(takes, verdicts, strict=True):
         if not future.done():
             future.set_result(verdict)

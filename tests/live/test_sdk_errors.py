@@ -146,7 +146,7 @@ def test_the_providers_take_too_long(client: openai.OpenAI, impatient_scene: Sce
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model=f"{impatient_scene.first}-model", messages=HELLO)
     assert (raised.value.status_code, raised.value.code) == (504, "all_attempts_failed")
-    assert all(request.left for request in impatient_scene.requests)
+    assert eventually(lambda: all(request.left for request in impatient_scene.requests))
 
 
 def test_the_callers_deadline(client: openai.OpenAI, scene: Scene) -> None:
