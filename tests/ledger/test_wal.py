@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from books import PRICE, attempt, audit, budget, flushed, open_ledger, settle, until
+from books import NO_SLABS, PRICE, attempt, audit, budget, flushed, open_ledger, settle, until
 from clocks import SetClock
 from redis.asyncio import Redis
 
@@ -134,7 +134,7 @@ async def test_with_room_again_attempts_are_taken_again(wal: Wal) -> None:
 async def test_a_full_disk_refuses_the_new_and_books_those_under_way(store: Redis, tmp_path: Path) -> None:
     """D21: 503 `ledger_unavailable` for who would begin; all that began ends in the books; with room all is well."""
     limits = budget(10**12)
-    async with open_ledger(store, tmp_path, segment_bytes=65_536) as ledger:
+    async with open_ledger(store, tmp_path, segment_bytes=65_536, slab_rate=NO_SLABS) as ledger:
         running = []
         with full_disk():
             with pytest.raises(GatewayUnavailable) as refused:  # noqa: PT012  # until one is refused
