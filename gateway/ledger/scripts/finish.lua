@@ -33,11 +33,20 @@ local function gather(cells_by_period, period, dim, metrics)
   local sum = cells[dim]
   if not sum then
     sum = {}
-    for j, n in ipairs(metrics) do sum[j] = n end
+    for j = 1, #metrics do sum[j] = metrics[j] end
     cells[dim] = sum
   else
-    for j, n in ipairs(metrics) do sum[j] = sum[j] + n end
+    for j = 1, #metrics do sum[j] = sum[j] + metrics[j] end
   end
+end
+
+-- The cells of the days of these hours; `day_of` names each hour's.
+local function days_of(hours, day_of)
+  local days = {}
+  for hour, cells in pairs(hours) do
+    for dim, sum in pairs(cells) do gather(days, day_of[hour], dim, sum) end
+  end
+  return days
 end
 
 -- Caps the distinct tags of a day: what comes after is counted under `__other__`.
@@ -93,7 +102,7 @@ local function finish(items, owner)
   end
   if #maybe > 0 then held = read_held(maybe) end
   local freed, freed_scopes, corrections, settled, estimates = {}, {}, {}, {}, {}
-  local hours, days, tags, earlier, drawn = {}, {}, {}, {}, {}
+  local hours, day_of, tags, earlier, drawn = {}, {}, {}, {}, {}
 
   local function budget(counter)
     local p = posts[counter]
@@ -128,7 +137,8 @@ local function finish(items, owner)
       local packed = estimates[aid] or redis.call('HGET', tag .. 'e:' .. whole(math.floor(item[2] / 24)), aid)
       if packed then before = cmsgpack.unpack(packed) end
     end
-    local was, was_nano = string.match(marker or '', '^(%u):(%d+)')
+    local was, was_nano
+    if marker then was, was_nano = string.match(marker, '^(%u):(%d+)') end
     local verdict = 'NEW'
     if was and (was ~= 'X' or outcome == 'X') then
       if was == outcome and tonumber(was_nano) == nano then verdict = 'DUP'
@@ -160,9 +170,9 @@ local function finish(items, owner)
       end
       correct(item)
       gather(hours, item[6], item[8], delta)
-      gather(days, item[7], item[8], delta)
+      day_of[item[6]] = item[7]
       for _, dim in ipairs(item[10]) do gather(tags, item[7], capped_tag(item[7], dim), delta) end
-      earlier[aid] = string.match(marker or '', '^[EV]:%d+:(.+)$')
+      if marker then earlier[aid] = string.match(marker, '^[EV]:%d+:(.+)$') end
       ended[aid] = outcome .. ':' .. whole(nano) .. ':'
       settled[#settled + 1] = item
       if outcome ~= 'P' then estimates[aid] = cmsgpack.pack(metrics) end
@@ -202,6 +212,7 @@ local function finish(items, owner)
     redis.call('HSET', key, unpack(pairs_))
     redis.call('EXPIREAT', key, (day + 1) * 86400 + 180000)
   end
+  local days = days_of(hours, day_of)  -- before the hours' cells are added to what there is
   add_cells('r:h:', hours, 14 * 86400)
   add_cells('r:d:', days, 400 * 86400)
   add_cells('r:t:', tags, 400 * 86400)
