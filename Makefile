@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test soak check format bench lock clean
+.PHONY: help install run test soak check format bench bench-long lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,14 +40,20 @@ format: install ## format the code and sort imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## measure speed beside the reference stacks
+bench: install ## measure speed: pieces of work, the whole gateway, and beside reference stacks; some ten minutes
 	$(BIN)/python -m benchmarks.micro_chat
 	$(BIN)/python -m benchmarks.micro_routing
 	$(BIN)/python -m benchmarks.micro_catalog
+	$(BIN)/python -m benchmarks.micro_pieces
 	$(BIN)/python -m benchmarks.micro_engine
 	$(BIN)/python -m benchmarks.micro_ledger
-	@if test -x "$(BENCH)/run.sh"; then TIERGATE_BENCH="$(BENCH)" $(BIN)/python -m benchmarks.side_by_side; \
+	@if test -x "$(BENCH)/run.sh"; then export TIERGATE_BENCH="$(BENCH)"; \
+	$(BIN)/python -m benchmarks.whole $(if $(LONG),--long) && \
+	$(BIN)/python -m benchmarks.side_by_side $(if $(LONG),,--reps 1 --scale 0.5 --retries 0); \
 	else echo "no bench at $(BENCH): set TIERGATE_BENCH to measure beside the reference stacks"; fi
+
+bench-long: ## the same at length, with a soak of twenty minutes
+	$(MAKE) bench LONG=1
 
 lock: ## resolve the dependencies anew into the lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --group build -o requirements.lock

@@ -1,6 +1,6 @@
 """Our gateway beside reference stacks in one run: CPU per request, throughput, added latency.
 
-    python benchmarks/side_by_side.py [--reps 3] [--scale 1] [--targets j-raw-mini] [--workloads ...] [--out FILE]
+    python -m benchmarks.side_by_side [--reps 3] [--scale 1] [--targets j-raw-mini] [--workloads ...] [--out FILE]
 
 The mock upstream, the load generator and the reference stacks are those of the bench named by TIERGATE_BENCH (default
 `../shared/bench` beside the repository; its `install.sh` installs the stacks under $PEERS_DIR). Gateway and references
@@ -12,74 +12,46 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-BENCH = Path(os.environ.get("TIERGATE_BENCH", ROOT.parent / "shared" / "bench"))
-PORT = 18101
-APP_KEY = "benchmark-app-key-0123456789"
-ADMIN_TOKEN = "benchmark-admin-token-0123456789"
+from benchmarks.gateways import APP_KEY, BENCH, PEERS, PORT, ROOT, load, start, tree, wait_ready
+
 REFERENCE = "j-raw-mini"
 VARIANTS = {  # name -> (tier asked for, whether the key is limited, workloads)
     "unlimited": ("gw-model", False, "json2k_sat,json100k_sat,sse50_burst,json2k_r500,sse_c200"),
     "limited": ("gw-model", True, "json2k_sat,sse50_burst"),
+    "peers": ("gw-model", False, "json2k_sat,sse50_burst"),
+}
+"""The last runs beside the other gateways that are installed."""
+INSTALLED = {  # peer of the bench -> what is there once it is installed
+    "nginx": shutil.which("nginx"),
+    "haproxy": shutil.which("haproxy"),
+    "litellm": PEERS / "litellm" / "bin" / "litellm",
+    "mlflow": PEERS / "mlflow" / "bin" / "mlflow",
+    "portkey": PEERS / "portkey" / "node_modules" / "@portkey-ai",
+    "tensorzero": PEERS / "tensorzero" / "bin" / "python",
+    "smg": PEERS / "sgl" / "bin" / "smg",
 }
 TRANSLATED = {"anthropic": "gw-claude", "gemini": "gw-gemini"}
 """Streams of another dialect: the bench's own upstream does not speak them, so its load generator is used alone."""
 
 
-def start_gateway(folder: Path) -> subprocess.Popen[bytes]:
-    """A gateway with shipped defaults on core 0."""
-    settings = {
-        "TIERGATE_APP_KEY": APP_KEY,
-        "TIERGATE_ADMIN_TOKEN": ADMIN_TOKEN,
-        "BENCH_UPSTREAM_KEY": "sk-upstream-000000000000000000000000",
-    }
-    command = ["taskset", "-c", "0", sys.executable, "-m", "gateway.cli", "serve", "--port", str(PORT)]
-    command += ["--catalog", str(ROOT / "benchmarks" / "catalog.yaml"), "--data-dir", str(folder / "data")]
-    log = (folder / "gateway.log").open("wb")
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log)
-
-
-def wait_ready() -> None:
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/readyz", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit("the gateway did not become ready")
-
-
-def limited_key() -> str:
-    """A key with a hard budget, requests and tokens per minute that the benchmark never reaches."""
-    body = {
-        "name": "benchmark",
-        "budget": {"usd": "1000000", "per": "day", "hard": True},
-        "rpm": 10_000_000,
-        "tpm": 1_000_000_000,
-    }
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{PORT}/admin/api/keys",
-        json.dumps(body).encode(),
-        {"authorization": f"Bearer {ADMIN_TOKEN}", "content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        key: str = json.load(answer)["key"]
-        return key
+def installed() -> list[str]:
+    """The peers that can be measured on this machine."""
+    return [name for name, there in INSTALLED.items() if there is not None and Path(there).exists()]
 
 
 def run_variant(name: str, pid: int, key: str, options: argparse.Namespace, out: Path) -> None:
     tier, _, workloads = VARIANTS[name]
+    targets = ",".join([options.targets, *(installed() if name == "peers" else ())])
+    if name == "peers" and not installed():
+        return
     chosen = [w for w in workloads.split(",") if not options.workloads or w in options.workloads.split(",")]
     if not chosen:
         return
@@ -89,28 +61,24 @@ def run_variant(name: str, pid: int, key: str, options: argparse.Namespace, out:
         "--pid",
         str(pid),
         "--targets",
-        f"direct,{options.targets}",
+        f"direct,{targets}",
     ]
     command += ["--name", name, "--model", tier, "--header", f"Authorization: Bearer {key}", "--out", str(out)]
     command += ["--workloads", ",".join(chosen), "--reps", str(options.reps), "--scale", str(options.scale)]
+    command += ["--retries", str(options.retries)]
     subprocess.run(command, check=True)
 
 
 def run_translated(name: str, pid: int, options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Bursts of 50 events from an upstream of another dialect, each repetition a row as the bench writes them."""
-    binary = Path(os.environ.get("BENCH_BIN", Path(tempfile.gettempdir()) / "gwbench-bin")) / "loadgen"
     message = {"role": "user", "content": "Tell me what changed. " * 60}
     body = {"model": TRANSLATED[name], "messages": [message], "stream": True, "max_tokens": 512}
     path = folder / f"{name}.json"
     path.write_text(json.dumps(body))
-    pids = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
-    command = ["taskset", "-c", "1", str(binary), "--port", str(PORT), "--path", "/v1/chat/completions"]
-    command += ["--body", str(path), "--conns", "50", "--duration", str(round(4 * options.scale, 1)), "--warmup", "1"]
-    command += ["--header", f"Authorization: Bearer {APP_KEY}", "--stream", "--chunks", "50"]
-    command += ["--pids", ",".join([str(pid), *pids])]
+    given = {"conns": 50, "duration": round(4 * options.scale, 1), "warmup": 1, "chunks": 50}
     rows: list[dict[str, object]] = []
     for rep in range(options.reps):
-        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+        row = load(PORT, path, pids=tree(pid), options=given, stream=True)
         rows.append({**row, "target": name, "workload": "sse50_burst", "rep": rep, "run": name})
     return rows
 
@@ -142,13 +110,30 @@ def table(rows: list[dict[str, object]], variants: list[str]) -> str:
                     f"{statistics.median(reference.values()):.0f} | {statistics.median(ratios):.2f} | "
                     f"{statistics.median(rate[name, work]):,.0f} |"
                 )
-    return "\n".join(lines)
+    return "\n".join([*lines, *peers(cpu)])
+
+
+def peers(cpu: dict[tuple[str, str, str, int], float]) -> list[str]:
+    """A line for each other gateway and workload: its CPU beside ours, ours with accounting on and theirs without."""
+    lines = ["", "| peer | workload | CPU us | ours | times ours |", "|---|---|---:|---:|---:|"]
+    for target, work in sorted({(t, w) for run, t, w, _ in cpu if run == "peers" and t not in ("peers", REFERENCE)}):
+        theirs = {rep: v for (run, t, w, rep), v in cpu.items() if (run, t, w) == ("peers", target, work)}
+        ours = {rep: v for (run, t, w, rep), v in cpu.items() if (run, t, w) == ("peers", "peers", work)}
+        both = [rep for rep in theirs if rep in ours]
+        if both:
+            ratio = statistics.median(theirs[rep] / ours[rep] for rep in both)
+            lines.append(
+                f"| {target} | {work} | {statistics.median(theirs.values()):,.0f} | "
+                f"{statistics.median(ours.values()):,.0f} | {ratio:.1f} |"
+            )
+    return lines if len(lines) > 3 else []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--retries", type=int, default=2, help="of what was measured while others used the machine")
     parser.add_argument("--targets", default=REFERENCE, help="further targets of the bench, e.g. j-raw-mini,litellm")
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--workloads", default="", help="only these")
@@ -163,21 +148,20 @@ def main() -> None:
         upstream = subprocess.Popen(
             ["taskset", "-c", "1", sys.executable, str(ROOT / "benchmarks" / "translated_upstream.py"), "18001"]
         )
-        gateway = start_gateway(Path(folder))
+        gateway = start(Path(folder))
         try:
             wait_ready()
-            keys = {False: APP_KEY, True: limited_key()}
+            keys = {False: APP_KEY, True: gateway.limited_key()}
             for name in options.variants.split(","):
                 part = Path(folder) / f"{name}.jsonl"
-                run_variant(name, gateway.pid, keys[VARIANTS[name][1]], options, part)
+                run_variant(name, gateway.process.pid, keys[VARIANTS[name][1]], options, part)
                 if part.exists():
                     rows += [{**json.loads(line), "run": name} for line in part.read_text().splitlines()]
             if not options.workloads or "sse50_burst" in options.workloads.split(","):
                 for name in TRANSLATED:
-                    rows += run_translated(name, gateway.pid, options, Path(folder))
+                    rows += run_translated(name, gateway.process.pid, options, Path(folder))
         finally:
-            gateway.send_signal(signal.SIGTERM)
-            gateway.wait(30)
+            gateway.stop()
             upstream.terminate()
             upstream.wait()
     options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
