@@ -31,7 +31,7 @@ from gateway.api.health import healthz, metrics, readyz
 from gateway.api.models import list_models, show_model
 from gateway.api.recall import SHARE_KEPT_S
 from gateway.api.shadows import Shadows
-from gateway.banner import banner
+from gateway.banner import QUIET, banner
 from gateway.callers.bootstrap import open_callers
 from gateway.callers.idempotency import Idempotency
 from gateway.callers.rules import RuleRecords, Rules
@@ -96,7 +96,7 @@ def create_app(
                 opening = open_gateway(settings, transport, clock, monotonic, chance, ids)
                 app.state.gateway, app.state.desk = gateway, _ = await stack.enter_async_context(opening)
             except _CANNOT_START as error:
-                sys.stderr.write(f"tiergate: {error}\n")
+                sys.stderr.write(f"tiergate: {_said(error, settings)}\n")
                 logging.getLogger("uvicorn.error").disabled = True  # it would repeat this with a traceback
                 raise
             most_bytes = min(_HOT_BYTES, settings.max_body_bytes)
@@ -246,10 +246,18 @@ async def open_gateway(
         stack.push_async_callback(shared_health.close)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(catalog.reload()))
-        sys.stdout.write(banner(settings, opened.new_app_key, opened.new_admin_token))
-        sys.stdout.flush()
+        if QUIET not in os.environ or opened.new_app_key or opened.new_admin_token:
+            sys.stdout.write(banner(settings, opened.new_app_key, opened.new_admin_token))
+            sys.stdout.flush()
         yield gateway, desk
         gateway.draining = True
+
+
+def _said(error: Exception, settings: Settings) -> str:
+    """Why it cannot start, in words; the system's own errors with the place where they happened."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or settings.data_dir}: {error.strerror}"
+    return str(error)
 
 
 def _text(secret: SecretStr | None) -> str | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from gateway.settings import Settings
 from gateway.types import Secret
 
+QUIET = "TIERGATE_WORKER_QUIET"
+"""Variable that tells a worker not to greet: another one does. New credentials are shown all the same."""
+
 
 def banner(settings: Settings, app_key: Secret | None, admin_token: Secret | None) -> str:
     """The text. New credentials are shown in full here and nowhere else."""

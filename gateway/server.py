@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -16,6 +17,7 @@ from types import FrameType
 import uvicorn
 
 from gateway.app import Application, create_app
+from gateway.banner import QUIET
 from gateway.log import configure_logging, get_logger
 from gateway.protocol import Protocol
 from gateway.settings import Settings
@@ -100,8 +102,10 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise SystemExit(
-            f"tiergate: cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port."
+            f"tiergate: cannot listen on {place}: {error.strerror}. Choose another with {option}."
         ) from None
     listener.listen(_BACKLOG)
     listener.setblocking(False)
@@ -124,7 +128,7 @@ class _Supervisor:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._forward)
         with self._metrics:
-            self._workers = [self._start() for _ in range(self._settings.workers)]
+            self._workers = [self._start(place) for place in range(self._settings.workers)]
             while not self._stopping:
                 time.sleep(_RESTART_S)
                 for place, worker in enumerate(self._workers):
@@ -137,18 +141,26 @@ class _Supervisor:
                         self._workers[place] = self._start()
             return self._join()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, place: int | None = None) -> subprocess.Popen[bytes]:
+        """Starts a worker; only the one that has the first place from the beginning greets the person at the terminal.
+
+        It gets a process group of its own, so that Ctrl-C reaches it as our SIGTERM, whatever it is doing.
+        """
         descriptor = self._listener.fileno()
         environment = {
             **os.environ,
             "TIERGATE_WORKER_FD": str(descriptor),
             "TIERGATE_WORKER_SETTINGS": self._settings.model_dump_json(exclude=_SECRETS),
             "PROMETHEUS_MULTIPROC_DIR": self._metrics.name,
+            **({} if place == 0 else {QUIET: "1"}),
         }
-        return subprocess.Popen([sys.executable, "-m", "gateway.server"], env=environment, pass_fds=[descriptor])
+        return subprocess.Popen(
+            [sys.executable, "-m", "gateway.server"], env=environment, pass_fds=[descriptor], process_group=0
+        )
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
+        self._listener.close()  # else callers would be let into a queue that no worker looks at any more
         for worker in self._workers:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
@@ -180,6 +192,7 @@ _SECRETS = {"redis_url", "admin_token", "app_key", "pepper", "alert_secret"}
 def _worker_main() -> int:
     listener = socket.socket(fileno=int(os.environ["TIERGATE_WORKER_FD"]))
     listener.setblocking(False)
+    listener.set_inheritable(False)  # else the embedded store, which outlives a killed worker, keeps the port
     given = Settings.model_validate_json(os.environ["TIERGATE_WORKER_SETTINGS"])
     secrets = Settings().model_dump(include=_SECRETS)
     return run_worker(given.model_copy(update=secrets), listener)

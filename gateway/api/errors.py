@@ -39,6 +39,8 @@ def handlers(clock: Callable[[], float], ids: Random) -> Mapping[Any, Handler]:
         kind = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}.get(error.status_code, Kind.BAD_REQUEST)
         place = f"{request.method} {request.url.path[:200]}"
         message = f"Unknown request URL: {place}." if kind is Kind.NOT_FOUND else f"Not allowed: {place}."
+        if kind is Kind.NOT_FOUND and request.url.path in ("/chat/completions", "/models"):
+            message += " The base URL ends in /v1."
         response = respond(CallerError(kind, message))
         if error.headers:
             response.headers.update(error.headers)

@@ -47,7 +47,9 @@ def import_bill(
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = read_bill(lines, form=form)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+    except ValueError as error:
         fail(f"{file}: {error}")
     admin = AdminApi(url, data_dir)
     total = _Total()

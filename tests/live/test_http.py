@@ -102,6 +102,14 @@ def test_unknown_places(
     conforms.error(answer.body)
 
 
+def test_a_base_url_without_its_version(gateway: RunningGateway) -> None:
+    """What SDKs then ask for is answered with the hint."""
+    with Talk(gateway) as talk:
+        answer = talk.ask("/chat/completions", {})
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+    assert answer.error["message"].endswith("The base URL ends in /v1.")
+
+
 CREDENTIALS: dict[str, list[tuple[str, str]]] = {
     "none": [("authorization", "")],
     "no scheme": [("authorization", APP_KEY)],

@@ -204,6 +204,41 @@ def test_several_workers(fake: FakeProvider, catalog: Path, tmp_path: Path) -> N
         assert gateway.stop() == 0
 
 
+def test_several_workers_greet_once_and_refuse_while_they_drain(
+    fake: FakeProvider, catalog: Path, tmp_path: Path
+) -> None:
+    """One greeting, whoever is ready first; after SIGTERM new connections are refused, not left waiting."""
+    gate = Gate()
+    fake.script("one", held(gate))
+    with running_gateway(tmp_path / "gateway", catalog=catalog, workers=2) as gateway:
+        eventually(lambda: "is listening on" in gateway.log.read_text())
+        with streaming(gateway) as response:
+            gateway.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: not listens(gateway))
+            gate.open()
+            assert response.read().endswith(b"data: [DONE]\n\n")
+        assert gateway.process.wait(30) == 0
+        assert gateway.log.read_text().count("is listening on") == 1
+
+
+def test_an_interrupted_start_of_several_workers_is_quiet(catalog: Path, tmp_path: Path) -> None:
+    """Ctrl-C while they are still loading ends them all with status 0 and no traceback."""
+    command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(
+        [*command, "--catalog", str(catalog), "--workers", "2"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        eventually(lambda: len(_children(process.pid)) == 2)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+        assert "Traceback" not in said
+
+
 def _children(pid: int) -> list[int]:
     """The worker processes of a supervisor, oldest first."""
     found = []
@@ -258,6 +293,22 @@ def test_a_port_that_is_taken(catalog: Path, tmp_path: Path) -> None:
     assert done.returncode != 0
     assert port in done.stderr and "--port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_is_not_ours(catalog: Path, tmp_path: Path) -> None:
+    """The message speaks of the host, not of the port."""
+    done = serve(tmp_path, "--catalog", str(catalog), "--host", "nowhere.invalid")
+    assert done.returncode != 0
+    assert "nowhere.invalid" in done.stderr and "--host" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_made(catalog: Path, tmp_path: Path) -> None:
+    """The message names it and says why, in words."""
+    (tmp_path / "file").write_text("")
+    done = serve(tmp_path, "--catalog", str(catalog), "--data-dir", str(tmp_path / "file" / "data"))
+    assert done.returncode != 0
+    assert done.stderr.endswith(": Not a directory\n") and str(tmp_path / "file") in done.stderr
+    assert "Errno" not in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_start_without_settings_makes_its_credentials(catalog: Path, tmp_path: Path) -> None:
