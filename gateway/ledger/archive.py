@@ -107,6 +107,7 @@ class Archive:
                 os.link(aside, path)
             aside.unlink()
             flush_folder(self.folder)
+            flush_folder(self.folder.parent)
         return path.read_text().strip()
 
     def write_aside(self, tenant: str, after: Id, records: Sequence[Record]) -> Path:

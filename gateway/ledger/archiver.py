@@ -57,6 +57,11 @@ class Archiver:
         self._script = Script("#!lua flags=allow-oom\n" + source_of("archive"))
 
     @property
+    def in_use(self) -> bool:
+        """Whether this process archives and reads what is archived."""
+        return self._archive is not None and self._archive.attached
+
+    @property
     def waits(self) -> bool:
         """Whether it is not known yet that the folder belongs to this store."""
         return self._archive is not None and not self._archive.attached

@@ -307,6 +307,7 @@ class Ledger:
             "store_up": not missed,
             "store_missed_s": round(self._outbox.now() - min(missed), 3) if missed else 0.0,
             "log_up": self._wal.broken is None,
+            "archive_in_use": self._archiver.in_use,
             "journal_records": max(self._archiver.records.values(), default=0),
             **{f"endings_{verdict.lower()}": n for verdict, n in self._outbox.verdicts.items()},
         }
