@@ -11,6 +11,7 @@ from gateway.admin.decisions import PastDecisions
 from gateway.admin.desk import Desk, Facts
 from gateway.admin.trials import Trials, canaries
 from gateway.api.decide import decide
+from gateway.api.recall import asked, known
 from gateway.callers.bootstrap import Opened
 from gateway.callers.caller import Caller
 from gateway.callers.records import STORE_AWAY
@@ -36,7 +37,8 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
     async def explain_now(body: bytes, caller: Caller) -> Facts:
         chat = parse_chat(body)
         options = parse_options({**(chat.head.gateway or {}), "explain": True}, {})
-        return explain(decide(gateway, caller, chat, options, gateway.clock()).plan)
+        request = asked(gateway, caller, chat, options)
+        return explain(decide(gateway, request, gateway.clock(), known(gateway, request)).plan)
 
     past = PastDecisions(gateway)
     return Desk(

@@ -18,7 +18,7 @@ from gateway.api.http import (
     written,
 )
 from gateway.api.inbound import Bridged, Inbound, reply_error
-from gateway.api.recall import recall
+from gateway.api.recall import asked, recall
 from gateway.api.replies import limit_lines, provider_lines, usd, with_cost
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
@@ -143,9 +143,10 @@ async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes],
     options = parse_options(chat.head.gateway, _gateway_headers(headers))
     if options.deadline_s is not None:
         exchange.deadline = exchange.started + options.deadline_s
-    recalled = await recall(exchange.gateway, caller, chat.model, options)
+    request = asked(exchange.gateway, caller, chat, options)
+    recalled = await recall(exchange.gateway, request)
     exchange.planned = planned = decide(
-        exchange.gateway, caller, chat, options, exchange.at, recalled, request_id=exchange.request_id
+        exchange.gateway, request, exchange.at, recalled, request_id=exchange.request_id
     )
     return planned
 

@@ -6,16 +6,14 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-from gateway.api.recall import NOTHING, Recalled, limits_of
+from gateway.api.recall import Asked, Recalled
 from gateway.callers.caller import Caller
-from gateway.callers.roles import Role
 from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
 from gateway.errors import GatewayError
 from gateway.gateway import Gateway, Routing
 from gateway.routing.decision import encode, encode_refused
 from gateway.routing.needs import infer_needs
-from gateway.routing.resolve import resolve
 from gateway.types import Deployment, Facts, Needs, Options, Plan
 
 _NONE: frozenset[str] = frozenset()
@@ -36,26 +34,16 @@ class Planned(Struct, frozen=True):
     """Where the deployment of its session is kept; None where it names none."""
 
 
-def decide(
-    gateway: Gateway,
-    caller: Caller,
-    chat: Chat,
-    options: Options,
-    now: float,
-    recalled: Recalled = NOTHING,
-    *,
-    request_id: str | None = None,
-) -> Planned:
-    """Plans a request of this caller at `now`, epoch seconds; what came of it is kept under `request_id`, if given.
+def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, request_id: str | None = None) -> Planned:
+    """Plans a request at `now`, epoch seconds; what came of it is kept under `request_id`, if given.
 
     Raises:
-        CallerError: the model is not known or not allowed.
+        CallerError: the target is not allowed to this caller, or the request is none.
         RoutingError: nothing can serve the request, or nothing can now.
     """
-    routing = gateway.routing()
-    target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
+    caller, chat, options, routing, target = asked.caller, asked.chat, asked.options, asked.routing, asked.target
     needs = infer_needs(chat, options)
-    limits = limits_of(gateway, caller, target, options)
+    limits = recalled.limits
     subject, stopped = None, _NONE
     if routing.planner.tries:
         subject, stopped = _subject(caller, chat, options), gateway.canaries.stopped

@@ -8,9 +8,12 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from gateway.callers.caller import Caller
+from gateway.callers.roles import Role
 from gateway.catalog.snapshot import Target
-from gateway.gateway import Gateway
+from gateway.chat import Chat
+from gateway.gateway import Gateway, Routing
 from gateway.ledger.limits import Limits
+from gateway.routing.resolve import resolve
 from gateway.routing.sessions import place_of
 from gateway.types import Options
 
@@ -19,52 +22,73 @@ SHARE_KEPT_S = 5.0
 _PATIENCE_S = 0.25
 
 
+class Asked(Struct, frozen=True):
+    """A request, and what it is made to, before anything is remembered or decided of it."""
+
+    caller: Caller
+    chat: Chat
+    options: Options
+    routing: Routing
+    target: Target
+
+
+def asked(gateway: Gateway, caller: Caller, chat: Chat, options: Options) -> Asked:
+    """The request with the tier, model or deployment that it names.
+
+    Raises:
+        CallerError: the name is not known, or what it names may not be used.
+    """
+    routing = gateway.routing()
+    target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
+    return Asked(caller, chat, options, routing, target)
+
+
 class Recalled(Struct, frozen=True):
     """What `decide()` takes of it."""
 
+    limits: Limits | None = None
+    """Everything that the request falls under."""
     session: str | None = None
     """Where the session is kept; None where the request names none."""
     sticky: str | None = None
     budget_left_share: float | None = None
 
 
-NOTHING = Recalled()
-
-
-def limits_of(gateway: Gateway, caller: Caller, target: Target | None, options: Options) -> Limits | None:
+def known(gateway: Gateway, asked: Asked) -> Recalled:
     """What limits this request, as far as that is known without asking: rules of key, team, tags, tier and session."""
+    caller = asked.caller
     rules = gateway.rules.known(caller.tenant)
     if rules is None:
-        return caller.limits
-    tier = target.tier.name if target is not None and target.kind == "tier" else None
-    return rules.of_request(caller, tier, options.session, options.tags)
+        return Recalled(caller.limits)
+    tier = asked.target.tier.name if asked.target.kind == "tier" else None
+    return Recalled(rules.of_request(caller, tier, asked.options.session, asked.options.tags))
 
 
-async def recall(gateway: Gateway, caller: Caller, model: str, options: Options) -> Recalled:
-    """The deployment of the caller's session, and the smallest share left of the budgets that the request falls under.
+async def recall(gateway: Gateway, asked: Asked) -> Recalled:
+    """What limits the request, its session's deployment, and the smallest share left of the budgets it falls under.
 
-    `model` is the name that the caller sent. The store is asked for a session that this process does not know, and for
-    budgets where the tier steps down on a low one; while it is away, what is known here must do.
+    The store is asked for a session that this process does not know, and for budgets where the tier steps down on a low
+    one; while it is away, what is known here must do.
 
     Raises:
         GatewayUnavailable: LEDGER_DOWN, the tenant's rules are not known and the store cannot be asked.
     """
-    routing = gateway.routing()
-    target = routing.snapshot.targets.get(model)
+    caller, session, target = asked.caller, asked.options.session, asked.target
     if gateway.rules.known(caller.tenant) is None:
         await gateway.rules.of(caller.tenant)
-    limits = limits_of(gateway, caller, target, options)
-    if target is None or (limits is None and options.session is None):
-        return NOTHING
+    recalled = known(gateway, asked)
+    limits = recalled.limits
     place = sticky = share = None
-    if options.session is not None:
-        place = place_of(caller.tenant, caller.key_id, target.name, options.session)
+    if session is not None:
+        place = place_of(caller.tenant, caller.key_id, target.name, session)
         sticky = await gateway.sessions.find(place)
+    elif limits is None:
+        return recalled
     if limits is not None and limits.budgets:
         share = gateway.ledger.left_share(limits)
-        if routing.planner.steps_down(target.tier):
+        if asked.routing.planner.steps_down(target.tier):
             share = await _told_by_store(gateway, limits, share)
-    return Recalled(place, sticky, share)
+    return Recalled(limits, place, sticky, share)
 
 
 async def _told_by_store(gateway: Gateway, limits: Limits, known_here: float | None) -> float | None:
