@@ -46,6 +46,10 @@ class RetryBudget:
         self._tokens -= 1
         return True
 
+    def give_back(self) -> None:
+        """Puts back a retry that was not made."""
+        self._tokens += 1
+
     def _refill(self) -> None:
         now = self._clock()
         passed_s = now - self._filled_at

@@ -46,6 +46,8 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
         except NoRoom as error:
             call.fail(error)
             full[deployment.name] = error
+            if exchange.failures:
+                budget.give_back()  # it was no retry
         except UpstreamError as error:
             call.fail(error)
             exchange.failures.append((candidate, error))

@@ -10,7 +10,7 @@ from typing import Any
 import answers
 import pytest
 from fake_catalog import catalog_for, model_of
-from fakes import FakeProvider, Gate, Reply, eventually, json_reply
+from fakes import FakeProvider, Gate, Reply, error_reply, eventually, json_reply
 from fleet import Fleet, running_fleet
 from running import APP_KEY, RunningGateway
 from stores import StoreServer
@@ -22,6 +22,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "busy": {"concurrency": 2},
     **{f"full{n}": {"rpm": 1} for n in range(5)},
     "only": {"rpm": 1},
+    "narrow": {"rpm": 1},
     "spent": {"rpm": 15},
 }
 
@@ -37,6 +38,7 @@ def two(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         {
             **{name: [name, f"{name}-next"] for name in ("rpm", "tpm", "busy")},
             "many": [*full, "free"],
+            "after": ["failing", "narrow", "last"],
             **{name: [name] for name in ("only", "spent")},
         },
         models={name: {"deployments": [{"provider": name, "id": "x", **most}]} for name, most in LIMITS.items()},
@@ -113,6 +115,15 @@ def test_as_many_as_are_full_are_passed_by(two: Fleet, keys: list[str]) -> None:
     assert [served_by(answer) for answer in given] == [*(f"full{n}" for n in range(5)), "free", "free"]
     assert {answer.headers["x-gateway-attempts"] for answer in given} == {"1"}
     assert len(entries(two.gateways[0], given[6].request_id)) == 1
+
+
+def test_a_full_one_is_passed_by_after_a_failure_too(two: Fleet, keys: list[str], fake: FakeProvider) -> None:
+    """The one that failed is the only attempt beside the one that answers."""
+    assert served_by(ask(two.gateways[1], keys[1], model_of("narrow"))) == "narrow"
+    fake.script("failing", error_reply(500))
+    answer = ask(two.gateways[0], keys[0], "after")
+    assert (served_by(answer), answer.headers["x-gateway-attempts"]) == ("last", "2")
+    assert len(entries(two.gateways[0], answer.request_id, 2)) == 2
 
 
 def test_refused_where_nobody_is_left(two: Fleet, keys: list[str]) -> None:

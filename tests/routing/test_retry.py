@@ -37,6 +37,14 @@ def test_a_quiet_gateway_can_retry_at_once() -> None:
     assert withdrawn(budget) == 10
 
 
+def test_a_retry_that_was_not_made_can_be_made_later() -> None:
+    """And is no more than it was."""
+    budget = RetryBudget(SetClock(50.0))
+    assert withdrawn(budget, 4) == 4
+    budget.give_back()
+    assert withdrawn(budget) == 7
+
+
 def test_unspent_retries_are_lost() -> None:
     """What a busy hour earned does not pay for a later outage."""
     clock = SetClock(50.0)
