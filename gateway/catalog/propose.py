@@ -41,6 +41,9 @@ def propose(catalog: CatalogEntry, snapshot: Snapshot, data: Sequence[PriceData]
 def _compare(deployment: Deployment, quotes: Mapping[str, Quote], now: float) -> Proposal | None:
     price = deployment.price_at(now)
     ours = {} if price is None else rates_text(price.rates)
+    cheaper = [] if price is None else [rates_text(window.rates) for window in price.off_peak]
+    if all(any(_holds(rates, quote.usd_per_mtok) for rates in cheaper) for quote in quotes.values()):
+        return None  # data sets have one of the day's prices as the price
     differing = {
         name: (ours.get(name), said)
         for name in _ASKED
@@ -59,6 +62,11 @@ def _compare(deployment: Deployment, quotes: Mapping[str, Quote], now: float) ->
         dict(first.usd_per_mtok) if agreed else None,
         ", ".join(q.source for q in quotes.values()),
     )
+
+
+def _holds(ours: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
+    """Whether these are just the rates that a set knows."""
+    return all(name in ours and Decimal(ours[name]) == Decimal(value) for name, value in theirs.items())
 
 
 def _same(first: Mapping[str, str], second: Mapping[str, str]) -> bool:

@@ -119,6 +119,24 @@ def test_only_what_differs_is_proposed(compiled: Any, document: str, read: Calla
     assert split.agreed is None
 
 
+def test_the_price_of_some_hours_is_no_difference(compiled: Any, document: str) -> None:
+    """Data sets have one price for a day that the catalog divides; any of the day's will do, whole."""
+    hours = (
+        'off_peak: [{utc: "01:00-04:00", usd_per_mtok: {input: "0.10", output: "1"}}], source: x, checked: 2026-11-20'
+    )
+    row = f'      - {{from: 2026-11-01, usd_per_mtok: {{input: "0.20", output: "2"}}, {hours}}}\n    deployments:'
+    text = document.replace("    deployments:", row, 1)
+    entries, snapshot = check_text(text.encode(), "c")[1], compiled(text)
+    name = next(iter(snapshot.deployments.values())).upstream_id
+
+    def differing(**rates: str) -> list[str]:
+        return [p.deployment for p in propose(entries, snapshot, [PriceData("a", {("openai", name): rates})], NOW)]
+
+    assert differing(input="0.2", output="2") == []
+    assert differing(input="0.1", output="1") == []
+    assert differing(input="0.1", output="2") == ["openai/gpt-5-mini"]
+
+
 def test_the_command_prints_rows_and_changes_nothing(tmp_path: Path, document: str) -> None:
     """What it prints can be pasted as it is."""
     file, data = tmp_path / "catalog.yaml", tmp_path / "data.json"
