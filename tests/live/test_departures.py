@@ -21,6 +21,13 @@ WORDS = 1_000
 
 
 @pytest.fixture(scope="module")
+def fake() -> Iterator[FakeProvider]:
+    """Of this module alone: no script that another test left is answered here."""
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
 def leaving(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     folder: Path = tmp_path_factory.mktemp("leaving")
     anthropic = {"adapter": "anthropic", "api_key": "env:UPSTREAM_KEY"}

@@ -61,6 +61,13 @@ def limits() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def fake() -> Iterator[FakeProvider]:
+    """Of this module alone: no script that another test left is answered here."""
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
 def away(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Away]:
     folder: Path = tmp_path_factory.mktemp("away")
     models = {"thin": {"deployments": [{"provider": "thin", "id": "x", "rpm": 100}]}}
