@@ -31,7 +31,8 @@ from gateway.catalog.problems import SHOWN, InvalidCatalog, Path, Problem, print
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 32
-MAX_NODES = 400_000
+MAX_NODES = 120_000
+"""A thousand models have some 40,000; what is refused at this bound is refused in about a second."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
