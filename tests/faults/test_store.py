@@ -141,7 +141,7 @@ def test_a_stopped_store_keeps_nobody_waiting_for_a_second(
         key = fleet.key(budget={"usd": "0.05", "per": "month"})
         free = fleet.key(budget={"usd": "1000", "per": "month", "on_store_down": "allow"}, rpm=1_000_000)
         assert ask(gateway, free, {"words": 3}, max_tokens=5).status == 200
-        with ThreadPoolExecutor(under_way) as streams, ThreadPoolExecutor(16) as callers:
+        with ThreadPoolExecutor(under_way) as streams, ThreadPoolExecutor(100 if soak else 16) as callers:
             slow = {"words": 60, "gap": 0.1}
             running = [streams.submit(ask, gateway, key, slow, stream=True, max_tokens=60) for _ in range(under_way)]
             eventually(lambda: len(fake.requests) > under_way, 30)
