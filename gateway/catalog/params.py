@@ -17,7 +17,15 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-UnsupportedParams = dict[FieldName, FieldName]
+def _caps_kept(actions: dict[str, str]) -> dict[str, str]:
+    """Budgets hold no more than the cap they send along lets an answer cost, so it may not get lost."""
+    for name in ("max_tokens", "max_completion_tokens"):
+        if actions.get(name) == "drop":
+            raise ValueError(f"{name} caps what an answer may cost; say reject, or the name to send it under")
+    return actions
+
+
+UnsupportedParams = Annotated[dict[FieldName, FieldName], AfterValidator(_caps_kept)]
 ParamRanges = dict[FieldName, Annotated[tuple[float, float], AfterValidator(_ordered)]]
 
 

@@ -47,6 +47,12 @@ NEW_MODEL = "  new: {{capabilities: [text_input], {}}}\n"
             "models.gpt-5-mini.display_name: must be text, not 5 — put it in quotes",
         ),
         (
+            "unsupported_params: {max_tokens: max_completion_tokens}",
+            "unsupported_params: {max_tokens: drop}",
+            "models.gpt-5-mini.unsupported_params: max_tokens caps what an answer may cost; say reject, or the name to "
+            "send it under",
+        ),
+        (
             'input: "0.25"',
             'input: "0.2500001"',
             "models.gpt-5-mini.prices[0].usd_per_mtok.input: must have no more than 6 decimal places, not '0.2500001'",
