@@ -61,7 +61,7 @@ from gateway.storage.opening import open_store
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.requests import RequestLog
 from gateway.upstream.client import Upstream
-from gateway.upstream.engine import Engine
+from gateway.upstream.engine import Engine, Limits
 from gateway.upstream.sandbox import SANDBOX_HOST, SandboxTransport
 
 
@@ -172,7 +172,8 @@ async def open_gateway(
         rates = Rates(store)
         await rates.start()
         stack.push_async_callback(rates.close)
-        upstream = Upstream(transport or Engine(), {SANDBOX_HOST: SandboxTransport()})
+        limits = Limits(connections_per_origin=settings.max_inflight)  # all may go to one provider
+        upstream = Upstream(transport or Engine(limits), {SANDBOX_HOST: SandboxTransport()})
         stack.push_async_callback(upstream.aclose)
         await alerts.start(upstream.post)
         stack.push_async_callback(alerts.close)

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     # the provider's
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed_out"
+    CROWDED = "crowded"
     BROKEN = "broken"
     OVERLOADED = "overloaded"
     OUR_KEY_REFUSED = "our_key_refused"
@@ -90,6 +91,7 @@ SPECS: dict[Kind, Spec] = {
     Kind.DEADLINE: Spec(504, "timeout_error", "deadline_exceeded", logging.WARNING),
     Kind.UNREACHABLE: Spec(502, "upstream_error", "upstream_unreachable", logging.WARNING, "failure", True),
     Kind.TIMED_OUT: Spec(504, "timeout_error", "upstream_timeout", logging.WARNING, "failure", True),
+    Kind.CROWDED: Spec(503, "upstream_error", "upstream_crowded", logging.WARNING, "neutral", True),
     Kind.BROKEN: Spec(502, "upstream_error", "upstream_error", logging.WARNING, "failure", True),
     Kind.OVERLOADED: Spec(503, "upstream_error", "upstream_overloaded", logging.WARNING, "failure", True),
     Kind.OUR_KEY_REFUSED: Spec(502, "upstream_error", "upstream_credentials", logging.ERROR, "failure", True),

@@ -58,10 +58,14 @@ class Direct:
     _lines = b""
     _on_left: Callable[[], None] | None = None
 
-    def __init__(self, connection: Protocol, fields: dict[bytes, bytes], *, distinct: bool, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: Protocol, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], *, keep_alive: bool
+    ) -> None:
+        self.headers = headers
+        """Every header line."""
         self.fields = fields
         """Headers by lower-case name."""
-        self.distinct = distinct
+        self.distinct = len(fields) == len(headers)
         """Whether no header came twice; of those that did `fields` has the last."""
         self.keep_alive = keep_alive
         self.parts: list[bytes] = []
@@ -72,18 +76,17 @@ class Direct:
         client = self._connection.client
         return client[0] if client else None
 
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Every header line; to be asked for before the next request on the connection can come."""
-        return self._connection.headers
-
     async def body(self, limit: int) -> bytes:
         """The request body, which is not longer than the endpoint takes; to be asked for once."""
         parts, self.parts = self.parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def watch(self, on_left: Callable[[], None]) -> None:
-        """Calls this once when the caller goes before the reply is complete."""
+        """Calls this once when the caller goes before the reply is complete.
+
+        What is left to do may take long, and the request has been read: its headers are let go.
+        """
+        self.headers, self.fields = [], {}
         self._on_left = on_left
         if self.disconnected:
             self.leave()
@@ -223,9 +226,8 @@ class Protocol(HttpToolsProtocol):
         size = fields.get(b"content-length")
         if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False
-        self._receiving = self._active = direct = Direct(
-            self, fields, distinct=len(fields) == len(self.headers), keep_alive=parser.should_keep_alive()
-        )
+        headers, self.headers = self.headers, []
+        self._receiving = self._active = direct = Direct(self, headers, fields, keep_alive=parser.should_keep_alive())
         self._serve = hot.serve
         self.cycle = cast(RequestResponseCycle, direct)
         return True

@@ -23,6 +23,8 @@ from gateway.protocol import Protocol
 from gateway.settings import Settings
 
 _BACKLOG = 4096
+_OTHER_FILES = 512
+"""Files of a worker beside its requests' sockets."""
 _RESTART_S = 1.0
 _GRACE_S = 15.0
 """What a worker gets beyond its drain deadline to settle and flush before it is killed."""
@@ -73,6 +75,7 @@ def run(settings: Settings) -> int:
 
 def run_worker(settings: Settings, listener: socket.socket) -> int:
     """Serves in this process on a socket that already listens."""
+    _allow_open_files(2 * settings.max_inflight + _OTHER_FILES)
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -93,6 +96,22 @@ def run_worker(settings: Settings, listener: socket.socket) -> int:
     server = GracefulServer(config, app, settings)
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Has the system let this process open so many, as far as it may say so itself.
+
+    Each request takes a socket on either side; many systems allow 1,024 at first, for the sake of programs that use
+    select().
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # not there on Windows
+
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -23,7 +23,7 @@ class Failure:
 
 _UNREACHABLE = Failure(Kind.UNREACHABLE, "The provider could not be reached.", unsent=True)
 _CONNECT_TIMEOUT = Failure(Kind.UNREACHABLE, "The provider did not accept a connection in time.", unsent=True)
-_POOL = Failure(Kind.TIMED_OUT, "All connections to the provider stayed busy.", unsent=True)
+_POOL = Failure(Kind.CROWDED, "All connections that the gateway may have to the provider stayed busy.", unsent=True)
 _TLS = Failure(Kind.UNREACHABLE, "No trusted connection to the provider could be made.", unsent=True)
 _WRITE = Failure(Kind.BROKEN, "The request could not be sent to the provider whole.")
 _FIRST_BYTE = Failure(Kind.TIMED_OUT, "The provider did not begin its answer in time.")
