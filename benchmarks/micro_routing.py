@@ -76,7 +76,9 @@ def cases() -> dict[str, Callable[[], object]]:
             "fast", target, needs, options, facts, explain=True
         ),
         "explain header": lambda: explain_header(plan),
-        "decision record": lambda: decision.encode(planner, target, needs, options, facts, plan, explained=True),
+        "decision record": lambda: decision.encode(
+            decision.recorded(planner, target, needs, options, facts, plan, explained=True)
+        ),
         "permit and success": permit,
         "health view": breakers.view,
         "statistics, one observation": lambda: statistics.observe("p0/m0", ttft_ms=200.0, tokens_per_s=80.0),

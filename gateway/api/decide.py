@@ -12,7 +12,7 @@ from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
 from gateway.errors import GatewayError
 from gateway.gateway import Gateway, Routing
-from gateway.routing.decision import encode, encode_refused
+from gateway.routing.decision import Record, recorded, recorded_refusal
 from gateway.routing.needs import infer_needs
 from gateway.types import Deployment, Facts, Needs, Options, Plan
 
@@ -66,7 +66,7 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
         plan = routing.planner.plan(chat.model, target, needs, options, facts, explain=options.explain)
     except GatewayError as error:
         if keep_as is not None:
-            refused = encode_refused(
+            refused = recorded_refusal(
                 routing.planner, chat.model, target, needs, options, facts, error, tenant=caller.tenant
             )
             gateway.decisions.record(keep_as, refused)
@@ -85,9 +85,9 @@ def _subject(caller: Caller, chat: Chat, options: Options) -> int | None:
     return int.from_bytes(blake2b(f"{caller.key_id}\0{who}".encode("utf-8", "replace"), digest_size=8).digest())
 
 
-def record_of(planned: Planned) -> bytes:
+def record_of(planned: Planned) -> Record:
     """The decision's record, from which the same plan can be made again."""
-    return encode(
+    return recorded(
         planned.routing.planner,
         planned.target,
         planned.needs,

@@ -40,11 +40,12 @@ class Record(Struct, array_like=True, frozen=True):
     """The error's code where there was no plan; `order` is empty then."""
 
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.encode
+"""A record as it is kept."""
 _decoder = msgspec.json.Decoder(Record)
 
 
-def encode(
+def recorded(
     planner: Planner,
     target: Target,
     needs: Needs,
@@ -54,30 +55,28 @@ def encode(
     *,
     explained: bool,
     tenant: str = "",
-) -> bytes:
+) -> Record:
     """The record of a plan that was made from just these; without the session's name, which plans do not look at."""
     order = [candidate.deployment.name for candidate in plan.candidates]
     first = plan.candidates[0]
-    return _encoder.encode(
-        Record(
-            planner.snapshot.version,
-            plan.alias,
-            explained,
-            needs,
-            options if options.session is None else replace(options, session=None),
-            _trimmed(facts, planner.concerned(target, plan.tier)),
-            plan.tier,
-            order,
-            plan.dropped,
-            tenant,
-            planner.circumstances,
-            first.expected_nano,
-            first.deployment.model.input_tokens,
-        )
+    return Record(
+        planner.snapshot.version,
+        plan.alias,
+        explained,
+        needs,
+        options if options.session is None else replace(options, session=None),
+        _trimmed(facts, planner.concerned(target, plan.tier)),
+        plan.tier,
+        order,
+        plan.dropped,
+        tenant,
+        planner.circumstances,
+        first.expected_nano,
+        first.deployment.model.input_tokens,
     )
 
 
-def encode_refused(
+def recorded_refusal(
     planner: Planner,
     alias: str,
     target: Target,
@@ -87,23 +86,21 @@ def encode_refused(
     error: GatewayError,
     *,
     tenant: str = "",
-) -> bytes:
+) -> Record:
     """The record of a request for which there was no plan."""
-    return _encoder.encode(
-        Record(
-            planner.snapshot.version,
-            alias,
-            options.explain,
-            needs,
-            options if options.session is None else replace(options, session=None),
-            _trimmed(facts, planner.concerned(target, None)),
-            target.name if target.kind == "tier" else None,
-            [],
-            (),
-            tenant,
-            planner.circumstances,
-            refused=code_of(error),
-        )
+    return Record(
+        planner.snapshot.version,
+        alias,
+        options.explain,
+        needs,
+        options if options.session is None else replace(options, session=None),
+        _trimmed(facts, planner.concerned(target, None)),
+        target.name if target.kind == "tier" else None,
+        [],
+        (),
+        tenant,
+        planner.circumstances,
+        refused=code_of(error),
     )
 
 

@@ -1,12 +1,19 @@
-"""The routing decisions of the last hours, kept in the store so that each can be explained and made again."""
+"""The routing decisions of the last hours, kept in the store so that each can be explained and made again.
+
+Every request leaves one, few are ever read: so they are kept in batches, a text of many lines under the first and the
+last id in it, and a reader looks through the batches of the minute.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
-from itertools import chain, groupby
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+import msgspec
+from msgspec import Raw
 from redis.exceptions import RedisError
 
 from gateway.background import Repeated
@@ -19,27 +26,22 @@ from gateway.storage.client import Store
 _FLUSH_S = 0.5
 _MOST_WAITING = 50_000
 """Records beyond this are lost while the store is away: they explain the past, they are not money."""
-_PAGE = 500
-_BATCH = 128
-"""Records of one write: neither this process nor the store stands still for longer than some 0.2 ms over one."""
+_BATCH = 256
+"""Records of one write: this process does not stand still for longer than some 0.3 ms over one."""
 _CIRCUMSTANCES = "{decisions}:circumstances"
 _DOCUMENTS = "{decisions}:documents"
-_WRITE = """
-local fields = {}
-for part in string.gmatch(ARGV[1], '[^\\n]+') do fields[#fields + 1] = part end
-redis.call('HSET', KEYS[1], unpack(fields))
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-"""
-"""A batch is one argument, in lines: the client spends more on an argument than the store on splitting it."""
+_Kept = tuple[str, Record]
+"""Request id and record."""
 
-_Kept = tuple[bytes, bytes]
-"""Request id and record, which is JSON and so has no line break in it."""
+_encoder = msgspec.json.Encoder()
+_id = itemgetter(0)
+_decode_line = msgspec.json.Decoder(tuple[str, Raw]).decode
 
 log = get_logger("decisions")
 
 
 class Decisions:
-    """Writes records in batches, one hash for each hour, which the store forgets after `kept_hours`."""
+    """Writes records in batches, in a hash for each minute, which the store forgets after `kept_hours`."""
 
     def __init__(self, store: Store, kept_hours: int) -> None:
         self._store: Any = store
@@ -62,10 +64,10 @@ class Decisions:
         self._circumstances[digest] = text
         self._documents[snapshot.version] = zlib.compress(document)
 
-    def record(self, request_id: str, record: bytes) -> None:
-        """Keeps a record as `decision.encode()` made it."""
+    def record(self, request_id: str, record: Record) -> None:
+        """Keeps a request's record."""
         if len(self._waiting) < _MOST_WAITING:
-            self._waiting.append((request_id.encode(), record))
+            self._waiting.append((request_id, record))
 
     async def start(self) -> None:
         await self._writer.start()
@@ -86,10 +88,12 @@ class Decisions:
                     await self._store.hset(name, mapping=fields)
                 await self._store.expire(name, kept_s)
             self._circumstances, self._documents = {}, {}
-            for hour, records in _by_hour(waiting):
+            for minute, records in _by_minute(waiting):
                 for start in range(0, len(records), _BATCH):
-                    lines = b"\n".join(chain.from_iterable(records[start : start + _BATCH]))
-                    await self._store.execute_command("EVAL", _WRITE, 1, _name(hour), lines, kept_s)
+                    batch = records[start : start + _BATCH]
+                    name = _name(minute)
+                    await self._store.hset(name, _span(batch), _encoder.encode_lines(batch))
+                    await self._store.expire(name, kept_s)
         except (RedisError, OSError) as error:
             log.warning("decisions_lost", count=len(waiting), error=type(error).__name__)
 
@@ -101,12 +105,16 @@ class Decisions:
         """
         await self.flush()
         try:
-            name = _name(_hour(request_id))
+            name = _name(_minute(request_id))
         except ValueError:
             return None
-        kept: bytes | None = await self._store.hget(name, request_id)
-        record = None if kept is None else decode(kept)
-        return record if record is not None and record.tenant == tenant else None
+        for span in await self._store.hkeys(name):
+            first, _, last = span.decode().partition(" ")
+            if first <= request_id <= last:
+                for kept, raw in _lines(await self._store.hget(name, span)):
+                    if kept == request_id and (record := decode(raw)).tenant == tenant:
+                        return record
+        return None
 
     async def unavailable(self, digest: str) -> Unavailable | None:
         """Which providers could not be used under these circumstances; None where that is not kept.
@@ -143,37 +151,38 @@ class Decisions:
             redis.exceptions.RedisError: the store does not answer.
         """
         await self.flush()
-        for hour in range(int(at) // 3600, int(now) // 3600 + 1):
-            seen: set[bytes] = set()  # a scan may come by the same record twice
-            cursor: int | None = None
-            while cursor != 0:
-                cursor, page = await self._store.hscan(_name(hour), cursor or 0, count=_PAGE)
-                for field, record in page.items():
-                    request_id = field.decode()
-                    if field not in seen and _milliseconds(request_id) >= at * 1000:
-                        seen.add(field)
-                        if decode(record).tenant == tenant:
-                            yield request_id, record
+        for minute in range(int(at) // 60, int(now) // 60 + 1):
+            name = _name(minute)
+            for span in await self._store.hkeys(name):
+                for request_id, raw in _lines(await self._store.hget(name, span)):
+                    if _milliseconds(request_id) >= at * 1000 and decode(raw).tenant == tenant:
+                        yield request_id, bytes(raw)
 
 
-def _by_hour(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:
-    """The records by the hour of their requests; as a rule all are of one, which shows without looking at each."""
-    first, last = _hour_of(min(records)), _hour_of(max(records))
+def _by_minute(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:
+    """The records by the minute of their requests; as a rule all are of one, which shows without looking at each."""
+    first, last = _minute(min(records, key=_id)[0]), _minute(max(records, key=_id)[0])
     if first == last:
         return [(first, records)]
-    return [(hour, [*group]) for hour, group in groupby(sorted(records), key=_hour_of)]
+    by_id = sorted(records, key=_id)
+    return [(minute, [*group]) for minute, group in groupby(by_id, key=lambda kept: _minute(kept[0]))]
 
 
-def _hour_of(kept: _Kept) -> int:
-    return _hour(kept[0].decode())
+def _span(batch: list[_Kept]) -> str:
+    """What a batch is kept under: the first and the last id in it."""
+    return f"{min(batch, key=_id)[0]} {max(batch, key=_id)[0]}"
 
 
-def _name(hour: int) -> str:
-    return f"{{decisions}}:{hour}"
+def _lines(batch: bytes | None) -> list[tuple[str, Raw]]:
+    return [_decode_line(line) for line in (batch or b"").splitlines()]
 
 
-def _hour(request_id: str) -> int:
-    return _milliseconds(request_id) // 3_600_000
+def _name(minute: int) -> str:
+    return f"{{decisions}}:{minute}"
+
+
+def _minute(request_id: str) -> int:
+    return _milliseconds(request_id) // 60_000
 
 
 def _milliseconds(request_id: str) -> int:

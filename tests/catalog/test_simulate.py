@@ -13,7 +13,7 @@ from msgspec.structs import replace as changed
 from gateway.catalog.simulate import Outcome, simulate
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import GatewayError
-from gateway.routing.decision import Record, decode, encode, encode_refused, plan_again
+from gateway.routing.decision import Record, decode, encode, plan_again, recorded, recorded_refusal
 from gateway.routing.plan import Planner
 from gateway.types import Capability, Facts, Health, Options, Override, Stats
 
@@ -33,7 +33,7 @@ def record(name: str = "fast", *wanted: Capability, catalog: Snapshot = BEFORE, 
     planner, target = Planner(catalog), catalog.targets[name]
     asked, known = needs(*wanted, output_tokens=100), facts or Facts(NOW)
     made = planner.plan(name, target, asked, Options(), known)
-    return decode(encode(planner, target, asked, Options(), known, made, explained=False))
+    return recorded(planner, target, asked, Options(), known, made, explained=False)
 
 
 def outcome(records: Sequence[Record], after: Snapshot, name: str = "fast") -> Outcome:
@@ -88,10 +88,10 @@ def test_what_was_refused_before_loses_nothing() -> None:
     wanted = needs(Capability.IMAGE_INPUT)
     with pytest.raises(GatewayError) as error:
         planner.plan("fast", target, wanted, Options(), Facts(NOW))
-    text = encode_refused(planner, "fast", target, wanted, Options(), Facts(NOW), error.value)
-    assert (outcome([decode(text)], BEFORE).unchanged, outcome([decode(text)], BEFORE).unroutable.total()) == (1, 0)
+    refused = recorded_refusal(planner, "fast", target, wanted, Options(), Facts(NOW), error.value)
+    assert (outcome([refused], BEFORE).unchanged, outcome([refused], BEFORE).unroutable.total()) == (1, 0)
     seeing = deployment("google/seeing", price(1, 1), capabilities=[*CHAT, Capability.IMAGE_INPUT])
-    found = outcome([decode(text)], snapshot(tier("fast", seeing)))
+    found = outcome([refused], snapshot(tier("fast", seeing)))
     assert dict(found.moves) == {("refused (no_capable_model)", "google/seeing"): 1}
     assert (found.cost_after_nano, found.unpriced) == (0, 0)
 
@@ -170,9 +170,10 @@ def test_ten_thousand_decisions_are_reproduced() -> None:
         if catalog.targets[tier_name].kind != "tier":
             facts = changed(facts, health={})
         made = planner.plan(tier_name, catalog.targets[tier_name], wanted, options, facts)
-        text = encode(planner, catalog.targets[tier_name], wanted, options, facts, made, explained=False)
-        assert plan_again(decode(text), Planner(catalog) if number % 100 == 0 else planner) == made
-        records.append(decode(text))
+        record = recorded(planner, catalog.targets[tier_name], wanted, options, facts, made, explained=False)
+        kept = decode(encode(record))  # as the store gives it back
+        assert plan_again(kept, Planner(catalog) if number % 100 == 0 else planner) == made
+        records.append(kept)
     found = simulate(records, catalog, {})
     assert (found.requests, found.moved, found.unroutable) == (10_000, 0, 0)
     assert sum(result.unchanged for result in found.by_tier.values()) == 10_000

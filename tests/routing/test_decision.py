@@ -40,7 +40,8 @@ def recorded(alias: str, options: Options, facts: Facts, *, explain: bool) -> tu
     """A plan and its record."""
     target, wanted = CATALOG.targets[alias], needs(Capability.STREAMING, input_tokens=1234, output_tokens=50)
     made = Planner(CATALOG).plan(alias, target, wanted, options, facts, explain=explain)
-    return made, decision.encode(Planner(CATALOG), target, wanted, options, facts, made, explained=explain)
+    record = decision.recorded(Planner(CATALOG), target, wanted, options, facts, made, explained=explain)
+    return made, decision.encode(record)
 
 
 @pytest.mark.parametrize("alias", ["fast", "fast@anthropic", "smart", "large", "anthropic/large"])

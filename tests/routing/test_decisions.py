@@ -15,7 +15,8 @@ from gateway.catalog.snapshot import Snapshot
 from gateway.errors import GatewayError
 from gateway.ledger.attempt import new_request_id
 from gateway.routing.circumstances import circumstances, read, under
-from gateway.routing.decision import Record, decode, encode, encode_refused
+from gateway.routing.decision import Record, decode, encode, recorded_refusal
+from gateway.routing.decision import recorded as record_of
 from gateway.routing.decisions import Decisions
 from gateway.routing.plan import Planner
 from gateway.routing.retrace import retrace
@@ -34,8 +35,12 @@ def recorded(catalog: Snapshot = BOTH, tenant: str = "main", at: float = NOW, **
     planner, target = Planner(catalog), catalog.targets["fast"]
     wanted, options, known = needs(output_tokens=100), Options(session="their words"), Facts(at, **facts)
     made = planner.plan("fast", target, wanted, options, known)
-    record = encode(planner, target, wanted, options, known, made, explained=False, tenant=tenant)
+    record = encode(record_of(planner, target, wanted, options, known, made, explained=False, tenant=tenant))
     return new_request_id(at, CHANCE), record
+
+
+def keep(decisions: Decisions, kept: tuple[str, bytes]) -> None:
+    decisions.record(kept[0], decode(kept[1]))
 
 
 async def listed(decisions: Decisions, since: float, now: float, tenant: str = "main") -> set[str]:
@@ -47,7 +52,7 @@ async def test_a_decision_is_found_by_its_request(store: Redis) -> None:
     decisions = Decisions(store, kept_hours=2)
     request_id, record = recorded()
     decisions.begin(BOTH, b"both")
-    decisions.record(request_id, record)
+    decisions.record(request_id, decode(record))
     assert await decisions.find(request_id, "main") == decode(record)
     assert await decisions.find(request_id, "other") is None
     assert await decisions.find("req_nonsense", "main") is None
@@ -63,7 +68,7 @@ async def test_decisions_are_listed_by_time_and_tenant(store: Redis) -> None:
     many = dict(recorded(at=NOW - 3600 + n) for n in range(1200))
     foreign = recorded(tenant="other")
     for request_id, record in (old, new, foreign, *many.items()):
-        decisions.record(request_id, record)
+        decisions.record(request_id, decode(record))
     assert await listed(decisions, NOW - 3600, NOW) == {new[0], *many}
     assert await listed(decisions, NOW - 10_000, NOW) == {old[0], new[0], *many}
     assert await listed(decisions, NOW - 3600, NOW, "other") == {foreign[0]}
@@ -74,10 +79,10 @@ async def test_circumstances_are_kept_beside_the_records(store: Redis) -> None:
     decisions = Decisions(store, kept_hours=1)
     request_id, record = recorded(ONE)
     decisions.begin(BOTH, b"both")
-    decisions.record(*recorded())
+    keep(decisions, recorded())
     await decisions.flush()
     decisions.begin(ONE, b"one")
-    decisions.record(request_id, record)
+    decisions.record(request_id, decode(record))
     digest = decode(record).circumstances
     assert await decisions.unavailable("unknown") is None
     found = await decisions.find(request_id, "main")
@@ -90,12 +95,12 @@ async def test_the_catalog_is_kept_as_long_as_its_records(store: Redis) -> None:
     """So that a decision can be made again after the document has changed; it is written once."""
     decisions = Decisions(store, kept_hours=1)
     decisions.begin(BOTH, b"the document")
-    decisions.record(*recorded())
+    keep(decisions, recorded())
     await decisions.flush()
     assert await decisions.document(BOTH.version) == b"the document"
     assert await decisions.document("ffffffffffff") is None
     await store.delete("{decisions}:documents")
-    decisions.record(*recorded())
+    keep(decisions, recorded())
     await decisions.flush()
     assert await decisions.document(BOTH.version) is None
 
@@ -105,7 +110,7 @@ async def test_a_store_that_is_away_costs_records_only(own_store: StoreServer) -
     store = own_store.client()
     decisions = Decisions(store, kept_hours=1)
     own_store.stop()
-    decisions.record(*recorded())
+    keep(decisions, recorded())
     await decisions.flush()
     own_store.start()
     assert await listed(decisions, NOW - 10, NOW) == set()
@@ -165,7 +170,7 @@ def refused(catalog: Snapshot, **facts: Any) -> bytes:
     known, options = Facts(NOW, **facts), Options(session="their words")
     with pytest.raises(GatewayError) as error:
         planner.plan("fast", target, needs(), options, known)
-    return encode_refused(planner, "fast", target, needs(), options, known, error.value, tenant="main")
+    return encode(recorded_refusal(planner, "fast", target, needs(), options, known, error.value, tenant="main"))
 
 
 def test_a_refusal_is_reproduced_too() -> None:
