@@ -229,7 +229,8 @@ def _lines(exchange: Exchange, call: Call) -> bytes:
     assert call.response is not None
     lines = exchange.lines() + provider_lines(call.response.head, limits=call.headroom is None)
     if call.headroom is not None:
-        lines += limit_lines(call.headroom)
+        freed_nano = 0 if call.stream is not None else call.headroom.hold_nano - call.cost_nano
+        lines += limit_lines(call.headroom, freed_nano)
     elif call.share is not None:
         lines += b"x-gateway-limits-mode: %b\r\n" % (b"exact" if call.share.counted else b"allow")
     return (

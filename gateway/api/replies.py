@@ -31,8 +31,11 @@ def provider_lines(head: bytes, *, limits: bool) -> bytes:
     return b"\r\n".join(lines)
 
 
-def limit_lines(headroom: Headroom) -> bytes:
-    """`x-ratelimit-*` as OpenAI sends them, and what is left of the tightest budget."""
+def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
+    """`x-ratelimit-*` as OpenAI sends them, and what is left of the tightest budget.
+
+    `freed_nano` is what the request did not cost of its hold, where that is known already.
+    """
     lines = b"x-gateway-limits-mode: %b\r\n" % headroom.mode.encode()
     for of, limit, remaining, reset_s in (
         (b"requests", headroom.limit_requests, headroom.remaining_requests, headroom.reset_requests_s),
@@ -49,7 +52,7 @@ def limit_lines(headroom: Headroom) -> bytes:
             )
     if headroom.budget is not None and headroom.budget_left_nano is not None:
         budget = headroom.budget
-        left = f"{budget.scope} {budget.per}; left_usd={usd(max(0, headroom.budget_left_nano))}"
+        left = f"{budget.scope} {budget.per}; left_usd={usd(max(0, headroom.budget_left_nano + freed_nano))}"
         lines += written([(b"x-gateway-budget", left.encode("ascii", "replace"))])
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,15 @@ def test_a_budget_caps_the_answer_as_long_as_that_is_of_use(limited: RunningGate
     assert "with 50 tokens of answer" in refused.error["message"]
     assert refused.headers["x-should-retry"] == "false"
     assert len(fake.seen("short")) == before
+
+
+def test_a_whole_answer_tells_what_is_left_after_its_own_cost(limited: RunningGateway) -> None:
+    """Not after its hold, which may be all that there is: $0.002 would not cover an answer of full length."""
+    key = key_with(limited, budget={"usd": "0.002", "per": "day", "hard": True})
+    spent = Decimal(0)
+    for _ in range(3):
+        answer = chat(limited, "fast", headers={"authorization": f"Bearer {key}"}, max_tokens=900)
+        assert answer.status == 200, answer.raw
+        spent += Decimal(answer.headers["x-gateway-cost-usd"])
+        left = Decimal(answer.headers["x-gateway-budget"].rpartition("left_usd=")[2])
+        assert left == Decimal("0.002") - spent
