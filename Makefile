@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test soak check format bench bench-long lock clean
+.PHONY: help install run test soak check check-speed format bench bench-long lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,9 @@ check: install ## format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+check-speed: install ## the micro-benchmarks against the last release's
+	$(BIN)/python -m benchmarks.check_regression
 
 format: install ## format the code and sort imports
 	$(BIN)/ruff format .
