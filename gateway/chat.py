@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import chain, repeat
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -80,8 +79,6 @@ _whole = msgspec.json.Decoder()
 
 # Members that would redirect a call or carry credentials in other gateways: refused, never passed on (case S3).
 _REFUSED = frozenset({"api_base", "base_url", "api_key", "extra_headers", "api_version", "custom_llm_provider"})
-_SHORT_BYTES = 8 * 1024
-"""Bodies up to here are searched whole: leaving the messages out costs more than reading them."""
 
 
 class Chat:
@@ -114,14 +111,15 @@ class Chat:
 
     def encode(self, changes: Mapping[str, bytes | None]) -> bytes:
         """The body as JSON with these members replaced, added, or (None) left out; everything else as it was sent."""
-        members: dict[str, bytes | Raw] = {**self.members, **changes}  # type: ignore[dict-item]  # None: left out
-        if None in changes.values():
-            members = {name: raw for name, raw in members.items() if raw is not None}
-        # Key, value and comma in turn, without a step of Python for each; Raw is a buffer: a prompt is copied once.
-        pieces = zip(map(_KEYS.__getitem__, members), members.values(), repeat(b","))  # the commas are endless
-        parts = [b"{", *chain.from_iterable(pieces)]
-        parts[-1] = b"}"
-        return b"".join(parts)
+        members: Mapping[str, bytes | Raw | None] = {**self.members, **changes}
+        parts: list[bytes | Raw] = [b"{"]
+        for name, raw in members.items():
+            if raw is not None:
+                parts.append(_KEYS[name])
+                parts.append(raw)
+        parts[1] = bytes(parts[1])[1:]
+        parts.append(b"}")
+        return b"".join(parts)  # Raw is a buffer; this way a long prompt is copied once
 
     def replace(self, changes: Mapping[str, bytes | None]) -> Chat:
         """A request with these members changed, added or (None) left out, and everything else shared.
@@ -145,13 +143,13 @@ _COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
 
 
 class _Keys(dict[str, bytes]):
-    """Names of members as they stand in an object, with the colon behind."""
+    """Names of members as they stand in an object, with the comma before and the colon behind."""
 
     def __missing__(self, name: str) -> bytes:
-        return b"%b:" % msgspec.json.encode(name)
+        return b",%b:" % msgspec.json.encode(name)
 
 
-_KEYS = _Keys({name: b'"%b":' % name.encode() for name in _COMMON})
+_KEYS = _Keys({name: b',"%b":' % name.encode() for name in _COMMON})
 
 
 def parse_chat(body: bytes) -> Chat:
@@ -165,8 +163,7 @@ def parse_chat(body: bytes) -> Chat:
         head = _head.decode(body)
         if not body.isascii():
             body.decode()  # raw members are not checked for UTF-8 by the scan
-        searched = body if len(body) < _SHORT_BYTES else _beside(bytes(members["messages"]), body)
-        if searched.count(b'"model"') > 1:
+        if _beside(bytes(members["messages"]), body).count(b'"model"') > 1:
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as error:
         message, param = _where(str(error))
