@@ -137,7 +137,16 @@ class Chat:
             escaped=self.escaped,
         )
 
+    def capped(self, cap: int) -> Chat:
+        """The request with this cap on its output, under the names the caller used for it."""
+        given = {name: wanted for name in _CAPS if (wanted := getattr(self.head, name)) is not None} or {
+            "max_tokens": cap + 1
+        }
+        above = [name for name, wanted in given.items() if wanted > cap]
+        return self.replace(dict.fromkeys(above, msgspec.json.encode(cap))) if above else self
 
+
+_CAPS = ("max_completion_tokens", "max_tokens")
 _HEAD_FIELDS = frozenset(Head.__struct_fields__) - {"model", "messages", "stream_options"}
 _COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from gateway.errors import Verdict
 from gateway.routing.breaker import JITTER, LONGEST_OPEN_S, TRIALS, Breaker, State
+from gateway.routing.places import Crowd, Place
 from gateway.types import Health
 
 What = Literal["open", "resting", "credential", "ejected"]
@@ -82,7 +83,7 @@ class Permit:
 
     __slots__ = ("_breakers", "_epoch", "_place", "_settled")
 
-    def __init__(self, breakers: Breakers, place: _Place) -> None:
+    def __init__(self, breakers: Breakers, place: Place) -> None:
         self._breakers = breakers
         self._place = place
         self._epoch = place.breaker.epoch
@@ -117,8 +118,8 @@ class Breakers:
         self._wall = wall
         self._chance = chance
         self._listeners = tuple(listeners)
-        self._places: dict[str, _Place] = {}
-        self._crowds: dict[str, _Crowd] = {}
+        self._places: dict[str, Place] = {}
+        self._crowds: dict[str, Crowd] = {}
         """By provider."""
         self._peers: Mapping[str, Sequence[str]] = {}
         self._news: dict[tuple[str, What], News] = {}
@@ -128,7 +129,7 @@ class Breakers:
         """Called when a provider begins to refuse its credential or quota, with how long it rests at least."""
         self._credentials: dict[str, float] = {}
         """Until when a provider's credential rests."""
-        self._troubled: dict[str, _Place] = {}
+        self._troubled: dict[str, Place] = {}
         self._view: Mapping[str, Health] = {}
         self._view_ends = math.inf
 
@@ -266,7 +267,7 @@ class Breakers:
             for name, place in self._places.items()
         }
 
-    def _settle(self, place: _Place, epoch: int, verdict: Verdict, slow: bool | None, gateway_error: bool) -> None:
+    def _settle(self, place: Place, epoch: int, verdict: Verdict, slow: bool | None, gateway_error: bool) -> None:
         place.in_flight -= 1
         crowd = place.crowd
         crowd.in_flight -= 1
@@ -284,13 +285,13 @@ class Breakers:
             crowd.full = False
             self._rebuild()
 
-    def _place(self, deployment: str) -> _Place:
+    def _place(self, deployment: str) -> Place:
         place = self._places.get(deployment)
         if place is None:
             breaker = Breaker(self._clock, self._chance, partial(self._moved, deployment))
             provider = deployment.partition("/")[0]
-            crowd = self._crowds.setdefault(provider, _Crowd())
-            place = self._places[deployment] = _Place(deployment, provider, breaker, crowd)
+            crowd = self._crowds.setdefault(provider, Crowd())
+            place = self._places[deployment] = Place(deployment, provider, breaker, crowd)
             left_s = self._credentials.get(place.provider, -math.inf) - self._clock()
             self._rest(place, left_s, _CREDENTIAL_RESTS)
         return place
@@ -315,7 +316,7 @@ class Breakers:
             if place.provider == provider:
                 self._rest(place, seconds, _CREDENTIAL_RESTS)
 
-    def _eject(self, place: _Place, seconds: float, reason: str) -> None:
+    def _eject(self, place: Place, seconds: float, reason: str) -> None:
         now = self._clock()
         if now + seconds <= place.ejected_until:
             return
@@ -332,7 +333,7 @@ class Breakers:
         healthy = sum(1 for peer in peers if (place := self._places.get(peer)) is None or place.well(now))
         return healthy * 2 < len(peers)
 
-    def _rest(self, place: _Place, seconds: float, reason: str) -> None:
+    def _rest(self, place: Place, seconds: float, reason: str) -> None:
         now = self._clock()
         if seconds <= 0 or now + seconds <= place.rests_until:
             return
@@ -347,7 +348,7 @@ class Breakers:
         for listener in self._listeners:
             listener(transition)
 
-    def _changed(self, place: _Place) -> None:
+    def _changed(self, place: Place) -> None:
         place.troubled = place.full or place.breaker.state != "closed" or not place.well(self._clock())
         if place.troubled:
             self._troubled[place.name] = place
@@ -384,57 +385,3 @@ class Breakers:
                         view.setdefault(name, full)
         self._view = view
         self._view_ends = ends
-
-
-class _Crowd:
-    """All calls of a provider that are under way."""
-
-    __slots__ = ("full", "in_flight")
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.full = False
-
-
-class _Place:
-    """One deployment: its breaker, its cool-down and its calls."""
-
-    __slots__ = (
-        "breaker",
-        "crowd",
-        "ejected_until",
-        "ejection_reason",
-        "ejections",
-        "failures",
-        "full",
-        "gateway_errors",
-        "in_flight",
-        "name",
-        "provider",
-        "rest_reason",
-        "rests_until",
-        "successes",
-        "troubled",
-    )
-
-    def __init__(self, name: str, provider: str, breaker: Breaker, crowd: _Crowd) -> None:
-        self.name = name
-        self.provider = provider
-        self.breaker = breaker
-        self.crowd = crowd
-        self.in_flight = 0
-        self.successes = 0
-        self.failures = 0
-        self.gateway_errors = 0
-        self.ejections = 0
-        self.ejected_until = -math.inf
-        self.ejection_reason = ""
-        self.full = False
-        self.rests_until = -math.inf
-        self.rest_reason = ""
-        self.troubled = False
-        """Whether admission needs a closer look."""
-
-    def well(self, now: float) -> bool:
-        """Whether its breaker is not open, and it neither rests nor is set aside."""
-        return now >= self.breaker.open_until and now >= self.rests_until and now >= self.ejected_until

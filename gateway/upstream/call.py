@@ -6,7 +6,6 @@ However it ends (answer, failure, departed caller, deadline), it is concluded ex
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import replace
 
 import msgspec
@@ -26,12 +25,10 @@ from gateway.ledger.refusal import usd
 from gateway.routing.health import Permit
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
-from gateway.upstream.client import UpstreamResponse
+from gateway.upstream.client import UpstreamResponse, request_id
 from policies.rules import expected_input_tokens
 
 _ERROR_BODY_BYTES = 256 * 1024
-_REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
-_CAPS = ("max_completion_tokens", "max_tokens")
 _LEAST_REST_S = 1.0
 """A deployment at its limit that has room again sooner is not kept out of plans: asking it tells."""
 _LEAST_FOR_ITS_COST = 16
@@ -119,7 +116,7 @@ class Call:
         if limits is not None:
             self.headroom = await gateway.ledger.reserve(self.attempt, limits)
             if self.headroom.output_cap_tokens is not None:
-                chat = _capped(chat, self.headroom.output_cap_tokens)
+                chat = chat.capped(self.headroom.output_cap_tokens)
         chat, self.exchange.warnings = planned.routing.parameters.apply(chat, *asks)
         adapter = ADAPTERS[deployment.provider.adapter]
         body = adapter.request(chat, deployment)
@@ -182,7 +179,7 @@ class Call:
                 f"{deployment.name}.",
             )
         attempt.output_limit_tokens = min(tokens, attempt.output_limit_tokens or tokens)
-        return _capped(chat, attempt.output_limit_tokens)
+        return chat.capped(attempt.output_limit_tokens)
 
     def _output_tokens(self) -> int:
         """The stream's output so far, for the estimate should this process die; asked for by the ledger's clock."""
@@ -330,7 +327,7 @@ class Call:
             ttft_ms=self.ttft_ms,
             service_tier=service_tier,
             status=self.response.status if self.response else 0,
-            upstream_id=_upstream_id(self.response) if self.response else None,
+            upstream_id=request_id(self.response) if self.response else None,
         )
         self._record(settlement, usage, error)
         return self.cost_nano
@@ -391,22 +388,3 @@ class Call:
                 completion_tokens=usage.completion_tokens,
             )
         )
-
-
-def _upstream_id(response: UpstreamResponse) -> str | None:
-    """The provider's name of the request, by which its bill may call it.
-
-    Source: https://platform.openai.com/docs/api-reference/debugging-requests and
-    https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
-    """
-    found = _REQUEST_ID.search(response.head)
-    return None if found is None else found[1].decode()
-
-
-def _capped(chat: Chat, cap: int) -> Chat:
-    """The request with this cap on its output, under the names the caller used for it."""
-    given = {name: wanted for name in _CAPS if (wanted := getattr(chat.head, name)) is not None} or {
-        "max_tokens": cap + 1
-    }
-    above = [name for name, wanted in given.items() if wanted > cap]
-    return chat.replace(dict.fromkeys(above, msgspec.json.encode(cap))) if above else chat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -14,7 +15,7 @@ from gateway.upstream.engine import EngineError, Response
 from gateway.upstream.failures import upstream_error
 from gateway.upstream.standin import StandIn
 
-__all__ = ["Answer", "Sender", "Upstream", "UpstreamResponse", "upstream_error"]
+__all__ = ["Answer", "Sender", "Upstream", "UpstreamResponse", "request_id", "upstream_error"]
 
 
 class UpstreamResponse(Protocol):
@@ -49,6 +50,19 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+_REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
+
+
+def request_id(response: UpstreamResponse) -> str | None:
+    """The provider's name of the request, by which its bill may call it.
+
+    Source: https://platform.openai.com/docs/api-reference/debugging-requests and
+    https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
+    """
+    found = _REQUEST_ID.search(response.head)
+    return None if found is None else found[1].decode()
 
 
 class Upstream:
