@@ -139,6 +139,7 @@ class _Supervisor:
         self._listener = listener
         self._workers: list[subprocess.Popen[bytes]] = []
         self._stopping = False
+        self._told: set[int] = set()
         self._metrics = tempfile.TemporaryDirectory(prefix="tiergate-metrics-")
 
     def run(self) -> int:
@@ -180,8 +181,13 @@ class _Supervisor:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
         self._listener.close()  # else callers would be let into a queue that no worker looks at any more
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        """Tells each worker once: a second signal would cut its drain delay short."""
         for worker in self._workers:
-            if worker.poll() is None:
+            if worker.pid not in self._told and worker.poll() is None:
+                self._told.add(worker.pid)
                 worker.send_signal(signal.SIGTERM)
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
@@ -192,6 +198,7 @@ class _Supervisor:
     def _join(self) -> int:
         patience = self._settings.drain_delay_s + self._settings.drain_deadline_s + _GRACE_S
         deadline = time.monotonic() + patience
+        self._end_workers()  # those that were being started when the signal came
         for worker in self._workers:
             try:
                 worker.wait(max(0.0, deadline - time.monotonic()))
