@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -97,6 +98,7 @@ def test_every_attempt_is_booked_once(gateway: RunningGateway, scene: Scene, bud
 
         def only_its_own_is_held() -> bool:
             nonlocal spent
+            time.sleep(0.4)  # asked more often, it would draw slabs of its own, and see them held
             scene.fake.script("open", json_reply(answers.completion()))
             with Talk(gateway, key) as talk:
                 answer = talk.ask(CHAT, {"model": "open-model", "messages": HELLO, "max_tokens": 1})
