@@ -18,6 +18,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from gateway.corked import Corked
 from gateway.errors import CallerError, Kind
 from gateway.ledger.attempt import new_request_id
 from gateway.log import get_logger
@@ -173,7 +174,8 @@ class Protocol(HttpToolsProtocol):
     """The last one that was begun."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._corked = Corked(transport, self.loop)
+        super().connection_made(cast(Transport, self._corked))
         transport.set_write_buffer_limits(_WRITE_BYTES)
         self._hot = getattr(self.app, "hot", {})
         self._idle_since = self.loop.time()
@@ -194,6 +196,10 @@ class Protocol(HttpToolsProtocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > _HEAD_BYTES:
                     self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
+
+    def eof_received(self) -> None:
+        """The caller will send no more, and the transport closes: what was answered in this turn goes out first."""
+        self._corked.flush()
 
     def on_message_begin(self) -> None:
         self.url = b""

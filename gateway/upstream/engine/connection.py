@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from gateway.corked import Corked
 from gateway.types import Timeouts
 from gateway.upstream.engine.errors import (
     Disconnected,
@@ -53,7 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         self.response: Response | None = None
         self._limits = pool.limits
         self._watch = pool.watch
-        self._transport: asyncio.Transport | None = None
+        self._transport: Corked | None = None
         self._writable: asyncio.Future[None] | None = None
         self._upload: asyncio.Task[None] | None = None
         self._poll: select.poll | None = None
@@ -214,7 +215,7 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(bytes(self.pool.room[:nbytes]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = Corked(cast(asyncio.Transport, transport), asyncio.get_running_loop())
         if hasattr(select, "poll"):  # not on Windows
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -389,7 +390,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _remember_session(transport: asyncio.Transport) -> None:
+def _remember_session(transport: Corked) -> None:
     tls = transport.get_extra_info("ssl_object")
     if tls is not None and isinstance(tls.context, ResumingContext):
         tls.context.remember(tls)

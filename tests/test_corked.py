@@ -1,0 +1,94 @@
+"""Small writes wait for the end of the loop's turn, and order is kept whatever else is done, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.corked import Corked
+
+_LONG = b"l" * 100_000
+
+
+class _Line:
+    """A corked transport and the socket at its other end."""
+
+    def __init__(self, corked: Corked, far: socket.socket) -> None:
+        self.corked = corked
+        self.far = far
+
+    def arrived(self) -> bytes:
+        """What has come so far, without waiting."""
+        try:
+            return self.far.recv(1_000_000)
+        except BlockingIOError:
+            return b""
+
+    async def everything(self, size: int) -> bytes:
+        """The next `size` bytes, or what comes before the line is closed."""
+        loop, data = asyncio.get_running_loop(), b""
+        while len(data) < size and (piece := await loop.sock_recv(self.far, size - len(data))):
+            data += piece
+        return data
+
+
+@pytest.fixture
+async def line() -> AsyncIterator[_Line]:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+    yield _Line(Corked(transport, loop), far)
+    transport.abort()
+    far.close()
+
+
+async def test_a_small_piece_leaves_at_the_end_of_the_turn(line: _Line) -> None:
+    """What others do in the same turn comes first."""
+    line.corked.write(b"small")
+    assert line.arrived() == b""
+    assert line.corked.get_write_buffer_size() == 5
+    assert await line.everything(5) == b"small"
+    assert line.corked.get_write_buffer_size() == 0
+
+
+async def test_pieces_of_one_turn_keep_their_order(line: _Line) -> None:
+    line.corked.write(b"one ")
+    line.corked.write(b"two ")
+    line.corked.write(b"")
+    line.corked.writelines([b"three ", b"four "])
+    line.corked.write(b"five ")
+    line.corked.write(_LONG)
+    expected = b"one two three four five " + _LONG
+    assert await line.everything(len(expected)) == expected
+
+
+async def test_a_long_piece_leaves_at_once(line: _Line) -> None:
+    line.corked.write(_LONG)
+    assert line.arrived() != b""
+
+
+async def test_closing_sends_what_waits(line: _Line) -> None:
+    line.corked.write(b"last words")
+    line.corked.close()
+    assert await line.everything(100) == b"last words"
+
+
+async def test_giving_up_sends_nothing_more(line: _Line) -> None:
+    line.corked.write(b"never mind")
+    line.corked.abort()
+    assert await line.everything(100) == b""
+
+
+async def test_a_line_that_closes_meanwhile_takes_nothing(line: _Line) -> None:
+    """No write to a dead socket, of which the event loop would complain."""
+    line.corked.write(b"too late")
+    transport = line.corked._transport
+    transport.abort()
+    await asyncio.sleep(0.01)
+    assert line.corked.is_closing()
+    assert line.corked.get_write_buffer_size() == 0
