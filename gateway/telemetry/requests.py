@@ -1,15 +1,13 @@
-"""One log line and the metrics of each request, made off the request path in batches.
+"""One log line and the metrics of each request, made in batches.
 
-Rendering a line through structlog costs more than planning the route, so requests only append a record here; a flush
-a few times a second encodes the lines, writes them with one call and adds up the metrics.
+Rendering a line through structlog costs more than planning the route, so requests only append a record here; of each
+batch the lines are encoded, written with one call, and added to the metrics.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
@@ -57,11 +55,12 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, tag_field="event", tag="
 
 
 class RequestLog:
-    """Takes the record of every request; `flush()` turns those waiting into log lines and metrics."""
+    """Takes the record of every request; a full batch, or what waited for a while, becomes log lines and metrics."""
 
     FLUSH_S = 0.25
-    PIECE = 64
-    """Records written at a stretch, in some 0.3 ms; requests have their turn in between."""
+    BATCH = 64
+    """Records written together, in some 0.2 ms. They are written before they are many: what lies in memory until the
+    next flush costs its page faults."""
 
     def __init__(self, metrics: Metrics, *, log: bool = True, out: TextIO | None = None) -> None:
         self._metrics = metrics
@@ -69,7 +68,12 @@ class RequestLog:
         self._out = out or sys.stderr
         self._waiting: list[RequestRecord] = []
         self._writer = Repeated("request-log", self.FLUSH_S, self._write)
-        self.record: Callable[[RequestRecord], None] = self._waiting.append
+
+    def record(self, record: RequestRecord) -> None:
+        """Has a request logged and counted: now where it fills a batch, else soon."""
+        self._waiting.append(record)
+        if len(self._waiting) >= self.BATCH:
+            self.flush()
 
     async def start(self) -> None:
         await self._writer.start()
@@ -79,18 +83,13 @@ class RequestLog:
         self.flush()
 
     async def _write(self) -> None:
-        for _ in range(0, len(self._waiting), self.PIECE):
-            self._write_piece()
-            await asyncio.sleep(0)
+        self.flush()
 
     def flush(self) -> None:
         """Writes the lines and adds the metrics of everything recorded since the last call."""
-        while self._waiting:
-            self._write_piece()
-
-    def _write_piece(self) -> None:
-        records = self._waiting[: self.PIECE]
-        del self._waiting[: self.PIECE]
+        records, self._waiting = self._waiting, []
+        if not records:
+            return
         self._count(records)
         if not self._log:
             return

@@ -264,7 +264,7 @@ class SlabBooks(Books):
         """All that runs has run for longer than a second: it holds by itself."""
 
         async def work() -> None:
-            for a in self.ledger._underway.young:
+            for a in self.ledger._underway.young.values():
                 a.at -= 2.0
             await self.ledger._upkeep._tick()
             await asyncio.sleep(0.01)
