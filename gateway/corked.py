@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-_HOLD_BYTES = 20 * 1024
+_HOLD_BYTES = 40 * 1024
 """Longer pieces are written at once: they outweigh the waking, and would wait in memory unseen by flow control."""
 
 

@@ -25,7 +25,7 @@ from gateway.log import get_logger
 
 log = get_logger("server")
 
-_JOIN_BYTES = 16 * 1024
+_JOIN_BYTES = 32 * 1024
 """Bodies up to this size are copied behind their head; larger ones are handed over apart."""
 _HEAD_BYTES = 64 * 1024
 """A request's head that is longer and has not come in one read is refused: until it is whole nobody knows who asks."""
@@ -54,6 +54,8 @@ class Direct:
     more_body = True
     left = False
     """Whether its caller went before the reply was complete."""
+    task: asyncio.Task[Any]
+    """Serves it."""
     _begun = False
     _status = 200
     _lines = b""
@@ -250,7 +252,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         direct.more_body = False
-        task = self.loop.create_task(self._serve(direct))
+        direct.task = task = self.loop.create_task(self._serve(direct))
         self.tasks.add(task)
         task.add_done_callback(direct.served)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.api.http import written
 from gateway.api.inbound import Inbound
@@ -33,9 +33,9 @@ class Exchange:
     """How often the caller's SDK says that it has tried this request before."""
     answered_by: Candidate | None = None
     ttft_ms: float | None = None
-    _task: asyncio.Task[object] | None = None
+    _task: asyncio.Task[Any] | None = None
+    _policy: OnCallerLeft | None = None
     _timer: asyncio.TimerHandle | None = None
-    _drain_tokens = 0
     _drained_from: int | None = None
     """Bytes of output there were when the caller was first seen to have left."""
 
@@ -58,26 +58,24 @@ class Exchange:
 
     def watch_caller(self, inbound: Inbound, policy: OnCallerLeft) -> None:
         """From now on a departure cancels the serving task: at once, or after the tier's drain allowance."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an exchange is served outside a task")
-        loop = asyncio.get_running_loop()
+        self._task, self._policy = inbound.task, policy
+        inbound.watch(self._left)
 
-        def left() -> None:
-            if policy.action == "cancel":
-                task.cancel()
-            else:
-                self._timer = loop.call_later(policy.seconds, task.cancel)
-
-        self._task, self._drain_tokens = task, policy.tokens
-        inbound.watch(left)
+    def _left(self) -> None:
+        task, policy = self._task, self._policy
+        assert task is not None
+        assert policy is not None
+        if policy.action == "cancel":
+            task.cancel()
+        else:
+            self._timer = task.get_loop().call_later(policy.seconds, task.cancel)
 
     def count_drained(self, output_bytes: int) -> None:
         """Told how long the answer is while it is read on for a departed caller; ends that beyond the allowance."""
         if self._drained_from is None:
             self._drained_from = output_bytes
         drained_tokens = estimate_tokens(output_bytes - self._drained_from)
-        if self._task is not None and drained_tokens > self._drain_tokens:
+        if self._task is not None and self._policy is not None and drained_tokens > self._policy.tokens:
             self._task.cancel()
 
     def lines(self) -> bytes:

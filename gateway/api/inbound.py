@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ class Inbound(Protocol):
     fields: dict[bytes, bytes]
     distinct: bool
     left: bool
+    task: asyncio.Task[Any]
 
     @property
     def client(self) -> str | None: ...
@@ -42,6 +43,9 @@ class Bridged:
         self.distinct = len(self.fields) == len(self.headers)
         self.client: str | None = scope["client"][0] if scope.get("client") else None
         self.left = False
+        task = asyncio.current_task()
+        assert task is not None, "an ASGI application is called in a task"
+        self.task: asyncio.Task[Any] = task
         self._receive = receive
         self._send = send
         self._status = 200

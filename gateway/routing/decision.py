@@ -56,7 +56,10 @@ def recorded(
     explained: bool,
     tenant: str = "",
 ) -> Record:
-    """The record of a plan that was made from just these; without the session's name, which plans do not look at."""
+    """The record of a plan that was made from just these; without the session's name, which plans do not look at.
+
+    To be encoded at once: the facts may hold statistics that go on changing.
+    """
     order = [candidate.deployment.name for candidate in plan.candidates]
     first = plan.candidates[0]
     return Record(
@@ -155,9 +158,9 @@ def plan_again(record: Record, planner: Planner, *, explain: bool | None = None)
 
 
 def _trimmed(facts: Facts, concerned: frozenset[str]) -> Facts:
-    """The facts about these deployments and models alone; a copy, since statistics go on changing."""
+    """The facts about these deployments and models alone."""
     health, stats, allowed = facts.health, facts.stats, facts.allowed_models
-    if not health and not stats and allowed is None:
+    if allowed is None and concerned.issuperset(stats) and concerned.issuperset(health):
         return facts
     return replace(
         facts,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _STALE_S = 1.0
 """A hang-up on an idle connection shows within a round trip; a later one may have cut short work that is billed."""
-_JOIN_BYTES = 16 * 1024
+_JOIN_BYTES = 32 * 1024
 """Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
 _CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 _HEAD_END = b"\r\n\r\n"
@@ -90,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self._status = 0
         self._buffered = 0
         self._full_at = self._limits.buffer_bytes
-        response = self.response = Response(self, self._limits.body_bytes)
+        response = self.response = Response(self, self._limits.body_bytes, self._loop)
         self._watch.start(self)
         return response
 
@@ -197,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._upload is None and self._transport is not None and self._transport.get_write_buffer_size() == 0
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
+        self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
         writable, self._writable = self._writable, None
@@ -207,15 +207,18 @@ class Connection(asyncio.BufferedProtocol):
     # ------------------------------------------------------------ called by the transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next read goes: little at a time, unless the reader waits for all of it anyway."""
+        """Where the next read goes: the more room, the more the reader waits for."""
         response = self.response
-        return self.pool.room if response is not None and response.whole else self.pool.little_room
+        if response is None or not response.awaited:
+            return self.pool.little_room
+        return self.pool.room if response.whole else self.pool.some_room
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(bytes(self.pool.room[:nbytes]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = Corked(cast(asyncio.Transport, transport), asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._transport = Corked(cast(asyncio.Transport, transport), self._loop)
         if hasattr(select, "poll"):  # not on Windows
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)

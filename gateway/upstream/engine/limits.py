@@ -16,8 +16,10 @@ class Limits:
     """Most bytes of response heads in one exchange, informational ones included."""
     body_bytes: int = 32 * 1024 * 1024
     """Most bytes of a body that is read whole, and most bytes that a compressed body may grow to."""
-    read_bytes: int = 16 * 1024
-    """Most bytes of one read of an answer that is relayed: what a slow reader costs is a few times this."""
+    read_bytes: int = 32 * 1024
+    """Most bytes of one read of an answer that is relayed, while its reader waits for more."""
+    ahead_bytes: int = 8 * 1024
+    """Most bytes of one read while it does not: what a slow reader costs is the sum of these and `buffer_bytes`."""
     buffer_bytes: int = 8 * 1024
     """Unread bytes of a body at which the engine stops reading from the socket until its reader catches up."""
     drain_bytes: int = 64 * 1024

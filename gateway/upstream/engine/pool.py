@@ -42,7 +42,8 @@ class Pool:
         self.watch = watch
         self.room = memoryview(bytearray(_READ_BYTES))
         """Where its connections read to, one after the other."""
-        self.little_room = self.room[: limits.read_bytes]
+        self.some_room = self.room[: limits.read_bytes]
+        self.little_room = self.room[: limits.ahead_bytes]
         self.closed = False
         self._addresses = addresses
         self._contexts = contexts

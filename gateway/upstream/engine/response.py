@@ -38,9 +38,10 @@ class Response(AsyncIterator[bytes]):
     _headers: Headers | None = None
     _decoder: Decoder | None = None
 
-    def __init__(self, connection: Connection, body_cap: int) -> None:
+    def __init__(self, connection: Connection, body_cap: int, loop: asyncio.AbstractEventLoop) -> None:
         self._connection: Connection | None = connection
         self._body_cap = body_cap
+        self._loop = loop  # asking which one is running is a system call in CPython 3.11
 
     @property
     def headers(self) -> Headers:
@@ -162,7 +163,7 @@ class Response(AsyncIterator[bytes]):
     # ------------------------------------------------------------ own parts
 
     async def _arrival(self) -> None:
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._loop.create_future()
         try:
             await waiter
         finally:
