@@ -99,7 +99,8 @@ class Chat:
         self.size = size
         """Bytes of the body as sent."""
         self.escaped = escaped
-        """Whether some characters may be written as `\\uXXXX`, so that text is shorter than its bytes."""
+        """Whether characters are written as `\\uXXXX`, so that text is shorter than its bytes. Writers of JSON do so
+        with all that is not ASCII or with none of it, so a body that has some as it is counts as having none."""
         self._body: dict[str, Any] | None = None
 
     @property
@@ -170,7 +171,10 @@ def parse_chat(body: bytes) -> Chat:
     try:
         members: dict[str, bytes | Raw] = _members.decode(body)  # type: ignore[assignment]  # dict is invariant
         head = _head.decode(body)
-        if not body.isascii():
+        escaped = False
+        if body.isascii():
+            escaped = b"\\" in body and _ESCAPE.search(body) is not None
+        else:
             body.decode()  # raw members are not checked for UTF-8 by the scan
         if _beside(bytes(members["messages"]), body).count(b'"model"') > 1:
             _refuse_repeated_keys(body)
@@ -187,7 +191,7 @@ def parse_chat(body: bytes) -> Chat:
         raise bad_request(
             f"Unrecognized request argument supplied: {name}. Where calls go is set in the gateway's catalog.", name
         )
-    return Chat(members, head, len(body), escaped=b"\\" in body and _ESCAPE.search(body) is not None)
+    return Chat(members, head, len(body), escaped=escaped)
 
 
 def _where(error: str) -> tuple[str, str | None]:

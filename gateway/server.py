@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import gc
 import os
@@ -28,6 +30,12 @@ _OTHER_FILES = 512
 _RESTART_S = 1.0
 _GRACE_S = 15.0
 """What a worker gets beyond its drain deadline to settle and flush before it is killed."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""glibc's names of its settings. Source: https://man7.org/linux/man-pages/man3/mallopt.3.html (read 2026-11-21)."""
+_KEPT_FREE_BYTES = 32 * 1024 * 1024
+_APART_BYTES = 4 * 1024 * 1024
+"""Pieces of memory from this size on are given back as soon as they are free."""
 
 _COLLECT_AFTER = 20_000, 50, 50
 """Python's own thresholds (700, 10, 10) have the collector run for every other request, over what cannot be garbage."""
@@ -76,6 +84,7 @@ def run(settings: Settings) -> int:
 def run_worker(settings: Settings, listener: socket.socket) -> int:
     """Serves in this process on a socket that already listens."""
     _allow_open_files(2 * settings.max_inflight + _OTHER_FILES)
+    _keep_free_memory()
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -112,6 +121,18 @@ def _allow_open_files(wanted: int) -> None:
     wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     if allowed != resource.RLIM_INFINITY and allowed < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _keep_free_memory() -> None:
+    """Has glibc keep what a long request leaves free for the next one.
+
+    By default it gives the end of its heap back to the system whenever 128 KB of it are free, and has it zeroed again,
+    page by page, for the next request: a tenth of the CPU of one of 100 KB. Other libraries of C do not know the call.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _APART_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
 
 
 def _listen(settings: Settings) -> socket.socket:

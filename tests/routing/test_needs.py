@@ -119,6 +119,12 @@ def test_escaped_text_counts_as_the_text_it_is(text: str) -> None:
         assert escaped == plain
 
 
+def test_escapes_beside_text_as_it_is_count_by_their_bytes() -> None:
+    """Nobody writes so; the bound holds all the same, and the body is not searched."""
+    raw = rb'{"model":"fast","messages":[{"role":"user","content":"' + rb"\u65e5" * 50 + "é".encode() * 50 + b'"}]}'
+    assert infer_needs(parse_chat(raw), Options()).input_bound_tokens >= 50 * 6 + 50 * 2
+
+
 NASTY = st.text(st.sampled_from('\\u0123dD8cCfFé"日😀\x00/n'), max_size=40)
 
 
