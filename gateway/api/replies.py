@@ -17,6 +17,10 @@ _KEPT_LINES = re.compile(_LINE % _KEPT, re.IGNORECASE)
 _KEPT_AND_LIMITS = re.compile(_LINE % (_KEPT + b"|" + _LIMITS), re.IGNORECASE)
 
 
+_REQUESTS, _TOKENS = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % (of, of, of)
+    for of in (b"requests", b"tokens")
+)
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -37,23 +41,16 @@ def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
     `freed_nano` is what the request did not cost of its hold, where that is known already.
     """
     lines = b"x-gateway-limits-mode: %b\r\n" % headroom.mode.encode()
-    for of, limit, remaining, reset_s in (
-        (b"requests", headroom.limit_requests, headroom.remaining_requests, headroom.reset_requests_s),
-        (b"tokens", headroom.limit_tokens, headroom.remaining_tokens, headroom.reset_tokens_s),
-    ):
-        if limit is not None:
-            lines += (b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n") % (
-                of,
-                limit,
-                of,
-                max(0, remaining or 0),
-                of,
-                _duration(reset_s or 0.0),
-            )
+    if (limit := headroom.limit_requests) is not None:
+        left, reset_s = headroom.remaining_requests, headroom.reset_requests_s
+        lines += _REQUESTS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
+    if (limit := headroom.limit_tokens) is not None:
+        left, reset_s = headroom.remaining_tokens, headroom.reset_tokens_s
+        lines += _TOKENS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
     if headroom.budget is not None and headroom.budget_left_nano is not None:
-        budget = headroom.budget
-        left = f"{budget.scope} {budget.per}; left_usd={usd(max(0, headroom.budget_left_nano + freed_nano))}"
-        lines += written([(b"x-gateway-budget", left.encode("ascii", "replace"))])
+        budget, left_usd = headroom.budget, usd(max(0, headroom.budget_left_nano + freed_nano))
+        told = f"{budget.scope} {budget.per}; left_usd={left_usd}"
+        lines += written([(b"x-gateway-budget", told.encode("ascii", "replace"))])
     return lines
 
 

@@ -12,26 +12,32 @@ from gateway.types import Usage
 LEASE_MS = 120_000
 
 
-def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int, int | None]:
-    """What to hold, the least worth holding (both nano-USD), and the output cap per choice that the hold stands for."""
-    if not any(b.hard for b in limits.budgets):
-        return 0, 0, None
+def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int | None]:
+    """What to hold, in nano-USD, and the output cap per choice that the hold stands for."""
+    if not limits.hard:
+        return 0, None
     price = attempt.price
     if price is None:
         raise RoutingError(
             Kind.NO_CANDIDATE,
             f"{attempt.deployment} has no price in force, so it cannot serve a key that has a budget.",
         )
-    caps = [cap for cap in (attempt.output_tokens, attempt.output_limit_tokens) if cap is not None]
-    if not caps:
+    cap, most_tokens = attempt.output_tokens, attempt.output_limit_tokens
+    if cap is None or (most_tokens is not None and most_tokens < cap):
+        cap = most_tokens
+    if cap is None:
         raise bad_request("Set max_tokens: this key has a budget, and nothing else caps the answer.", "max_tokens")
-    cap = min(caps)
     tokens = attempt.input_bound_tokens
-    most = worst_case_nano(price, input_tokens=tokens, output_tokens=cap, choices=attempt.choices)
-    if cap <= attempt.least_output_tokens:
-        return most, most, cap
+    return worst_case_nano(price, input_tokens=tokens, output_tokens=cap, choices=attempt.choices), cap
+
+
+def least_worth_holding(attempt: Attempt, cap: int | None) -> int:
+    """The least hold, in nano-USD, that is of use to an attempt whose worst case is capped so and held already."""
     fewest = attempt.least_output_tokens
-    return most, worst_case_nano(price, input_tokens=tokens, output_tokens=fewest, choices=attempt.choices), cap
+    if cap is None or attempt.price is None or cap <= fewest:
+        return attempt.hold_nano
+    tokens = attempt.input_bound_tokens
+    return worst_case_nano(attempt.price, input_tokens=tokens, output_tokens=fewest, choices=attempt.choices)
 
 
 def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:

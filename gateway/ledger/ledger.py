@@ -14,7 +14,7 @@ from gateway.ledger.archiver import Archiver
 from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
-from gateway.ledger.holds import corrections, reservation, worst_case
+from gateway.ledger.holds import corrections, least_worth_holding, reservation, worst_case
 from gateway.ledger.journal import Journal
 from gateway.ledger.limits import Budget, Headroom, Limits, LimitsMode, Window, window
 from gateway.ledger.outage import Outage, policies_of
@@ -173,7 +173,7 @@ class Ledger:
             self._pin(attempt, limits)
             self.begin(attempt)
             return self._soft_headroom(attempt, limits)
-        most, least, cap = worst_case(attempt, limits)
+        most, cap = worst_case(attempt, limits)
         attempt.hold_nano = most
         if (slab := self._slabs.draw(attempt, limits)) is not None:
             return self._begin_within(slab, attempt, cap)
@@ -183,6 +183,7 @@ class Ledger:
         lane = self._outbox.lane(attempt.tenant)
         if lane.down_since is not None and not _denied_without_store(limits):
             return self._go_without_store(attempt, limits, cap)
+        least = least_worth_holding(attempt, cap)
         try:
             item = reservation(attempt, limits, least)
             verdict = await lane.reserve(item)

@@ -70,10 +70,19 @@ class Limits:
     """The Redis key of the record these limits come from (same tenant tag). Where given and gone, requests are refused:
     a store that lost its keys has lost its counters too, and they must not start again at zero."""
 
+    def __hash__(self) -> int:
+        """Of what tells nearly all of them apart: this is asked for at each request, and budgets have many members."""
+        return hash((self.tenant, self.record, self.budgets[0].id if self.budgets else ""))
+
     @property
     def enforced(self) -> bool:
         """Whether a request must ask the store before it is sent."""
-        return bool(self.rpm or self.tpm or self.concurrency or any(b.hard for b in self.budgets))
+        return bool(self.rpm or self.tpm or self.concurrency or self.hard)
+
+    @property
+    def hard(self) -> bool:
+        """Whether any of the budgets is hard."""
+        return any(budget.hard for budget in self.budgets)
 
 
 class Window(NamedTuple):
