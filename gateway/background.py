@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway.log import get_logger
+
 _AGAIN_S = 1.0
+_FINISHED_WITHIN_S = 1.0
+
+log = get_logger("background")
 
 
 class Repeated:
     """Does a piece of work every `every_s` seconds, or as soon as it is hurried, from `start()` until `close()`.
 
-    The work must not raise: what it fails at, it says itself.
+    Work says itself what it is known to fail at; what else it raises is logged, and it is done again next time.
     """
 
     def __init__(self, name: str, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -20,6 +25,7 @@ class Repeated:
         self._every_s = every_s
         self._work = work
         self._hurried = asyncio.Event()
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -27,8 +33,11 @@ class Repeated:
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def close(self) -> None:
-        """Ends it, wherever it stands. What is to be done once more is its owner's to do."""
+        """Ends it; work under way has a second to finish. What is to be done once more is its owner's to do."""
+        self._closing = True
+        self._hurried.set()
         if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_FINISHED_WITHIN_S)
             await end(self._task)
             self._task = None
 
@@ -44,7 +53,12 @@ class Repeated:
             finally:
                 alarm.cancel()
             self._hurried.clear()
-            await self._work()
+            if self._closing:
+                return
+            try:
+                await self._work()
+            except Exception:
+                log.exception("background_work_failed", work=self._name)
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
