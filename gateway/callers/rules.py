@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.background import end
+from gateway.background import Repeated
 from gateway.callers.caller import Caller
 from gateway.callers.keys import MAIN_TENANT
 from gateway.callers.records import STORE_AWAY, store_away
@@ -132,7 +132,7 @@ class Rules:
     def __init__(self, records: RuleRecords) -> None:
         self._records = records
         self._sets: dict[str, RuleSet] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._refreshing = Repeated("rules", REFRESH_S, self._refresh)
 
     async def start(self) -> None:
         """Asks for the main tenant's rules, then again and again for everyone's.
@@ -141,12 +141,11 @@ class Rules:
             GatewayUnavailable: LEDGER_DOWN, the store cannot be asked.
         """
         await self.of(MAIN_TENANT)
-        self._task = asyncio.create_task(self._refresh(), name="rules")
+        await self._refreshing.start()
 
     async def close(self) -> None:
         """Ends the background work."""
-        if self._task is not None:
-            await end(self._task)
+        await self._refreshing.close()
 
     def known(self, tenant: str) -> RuleSet | None:
         """The rules as last asked for; None where nobody has asked yet."""
@@ -174,15 +173,13 @@ class Rules:
         return known
 
     async def _refresh(self) -> None:
-        while True:
-            await asyncio.sleep(REFRESH_S)
-            for tenant in list(self._sets):
-                try:
-                    await self._load(tenant)
-                except (*STORE_AWAY, TimeoutError):
-                    break  # what was known last holds on
-                except msgspec.DecodeError as error:
-                    _log.error("rules_unreadable", tenant=tenant, why=str(error))
+        for tenant in list(self._sets):
+            try:
+                await self._load(tenant)
+            except (*STORE_AWAY, TimeoutError):
+                return  # what was known last holds on
+            except msgspec.DecodeError as error:
+                _log.error("rules_unreadable", tenant=tenant, why=str(error))
 
 
 def budget_of(rule: Rule, session: str = "") -> Budget | None:
