@@ -169,7 +169,8 @@ class _Supervisor:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._forward)
         with self._metrics:
-            self._workers = [self._start(place) for place in range(self._settings.workers)]
+            places = range(self._settings.workers)
+            self._workers = [worker for place in places if (worker := self._start(place)) is not None]
             while not self._stopping:
                 time.sleep(_RESTART_S)
                 for place, worker in enumerate(self._workers):
@@ -179,25 +180,31 @@ class _Supervisor:
                             self._stop(signal.SIGTERM, None)
                             return self._join() or 1
                         log.error("worker_died", pid=worker.pid, status=worker.returncode)
-                        self._workers[place] = self._start()
+                        self._workers[place] = self._start() or worker
             return self._join()
 
-    def _start(self, place: int | None = None) -> subprocess.Popen[bytes]:
-        """Starts a worker; only the one that has the first place from the beginning greets the person at the terminal.
+    def _start(self, place: int | None = None) -> subprocess.Popen[bytes] | None:
+        """Starts a worker, or none once told to stop.
 
-        It gets a process group of its own, so that Ctrl-C reaches it as our SIGTERM, whatever it is doing.
+        Only the one that has the first place from the beginning greets the person at the terminal. Each gets a process
+        group of its own, so that Ctrl-C reaches it as our SIGTERM, whatever it is doing.
         """
-        descriptor = self._listener.fileno()
-        environment = {
-            **os.environ,
-            "TIERGATE_WORKER_FD": str(descriptor),
-            "TIERGATE_WORKER_SETTINGS": self._settings.model_dump_json(exclude=_SECRETS),
-            "PROMETHEUS_MULTIPROC_DIR": self._metrics.name,
-            **({} if place == 0 else {QUIET: "1"}),
-        }
-        return subprocess.Popen(
-            [sys.executable, "-m", "gateway.server"], env=environment, pass_fds=[descriptor], process_group=0
-        )
+        try:
+            listener = self._listener.dup()  # a signal to stop closes ours at any moment
+        except OSError:
+            return None
+        with listener:
+            descriptor = listener.fileno()
+            environment = {
+                **os.environ,
+                "TIERGATE_WORKER_FD": str(descriptor),
+                "TIERGATE_WORKER_SETTINGS": self._settings.model_dump_json(exclude=_SECRETS),
+                "PROMETHEUS_MULTIPROC_DIR": self._metrics.name,
+                **({} if place == 0 else {QUIET: "1"}),
+            }
+            return subprocess.Popen(
+                [sys.executable, "-m", "gateway.server"], env=environment, pass_fds=[descriptor], process_group=0
+            )
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
