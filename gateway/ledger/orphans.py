@@ -7,8 +7,9 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.ledger.exchange import tag
+from gateway.ledger.history import Story
 from gateway.ledger.outbox import Outbox
-from gateway.ledger.records import aid_hour
+from gateway.ledger.records import Booking, aid_hour, tombstone
 from gateway.ledger.recovery import Orphan, at_last, at_worst
 from gateway.storage.client import Store
 
@@ -58,9 +59,24 @@ class Orphans:
         found = await self._store.execute_command("HMGET", tag(tenant) + "orphans", *aids)
         bookings = []
         for aid, packed in zip(aids, found, strict=True):
-            marker = await self._store.execute_command("HGET", f"{tag(tenant)}d:{aid_hour(aid.decode())}", aid)
-            if packed and marker and marker.startswith(b"E:"):
+            if packed and await self._booked(tenant, aid.decode()):
                 bookings.append(at_last(_decode(packed)))
         await self._outbox.book(tenant, bookings)
         await self._store.execute_command("HDEL", tag(tenant) + "orphans", *aids)
         await self._store.execute_command("ZREM", due, *aids)
+
+    async def end_of_slab(self, slab: Story) -> Booking:
+        """What ends a slab of a dead process: it is freed, or taken back where it was booked at worst meanwhile.
+
+        Raises:
+            redis.exceptions.RedisError: the store does not answer.
+        """
+        envelope = slab.envelope
+        if await self._booked(envelope.tenant, envelope.aid):
+            return at_last(Orphan(slab.sealed.decode(), 0, 0, 0))
+        return tombstone(envelope.aid)
+
+    async def _booked(self, tenant: str, aid: str) -> bool:
+        """Whether an attempt is booked as an estimate."""
+        marker = await self._store.execute_command("HGET", f"{tag(tenant)}d:{aid_hour(aid)}", aid)
+        return marker is not None and marker.startswith(b"E:")

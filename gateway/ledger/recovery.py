@@ -6,7 +6,6 @@ import msgspec
 
 from gateway.ledger.cost import cost_nano
 from gateway.ledger.history import Story
-from gateway.ledger.holds import LEASE_MS
 from gateway.ledger.records import Booking, Outcome, booking, decode_envelope, encode, line, tombstone, usage_numbers
 from gateway.types import Usage
 
@@ -47,13 +46,6 @@ def from_story(story: Story) -> Booking | Orphan:
         may_be_held=True,
         unpriced=ending.unpriced,
     )
-
-
-def end_of_slab(story: Story, now: float) -> Booking:
-    """What ends a slab of a dead process: it is freed, or taken back where its lease has run out and it was booked."""
-    if now - story.envelope.at < LEASE_MS / 1000:
-        return tombstone(story.envelope.aid)
-    return at_last(Orphan(story.sealed.decode(), 0, 0, 0))
 
 
 def at_worst(orphan: Orphan) -> tuple[Booking, bool]:

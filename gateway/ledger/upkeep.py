@@ -21,7 +21,7 @@ from gateway.ledger.holds import hold_again, renewal
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Alert, Outbox
 from gateway.ledger.records import Booking, line
-from gateway.ledger.recovery import TOO_OLD_S, Orphan, end_of_slab, from_story
+from gateway.ledger.recovery import TOO_OLD_S, Orphan, from_story
 from gateway.ledger.slabs import Slabs
 from gateway.ledger.thresholds import Thresholds
 from gateway.ledger.underway import Underway
@@ -236,7 +236,7 @@ class Upkeep:
         slabs: dict[str, list[Booking]] = {}
         for story in left:
             if story.envelope.is_slab:
-                slabs.setdefault(story.envelope.tenant, []).append(end_of_slab(story, self._clock()))
+                slabs.setdefault(story.envelope.tenant, []).append(await self._orphans.end_of_slab(story))
                 continue
             if self._clock() - story.envelope.at > TOO_OLD_S:
                 await self._quarantine(story)

@@ -155,11 +155,44 @@ async def test_a_refused_request_first_takes_back_its_own_slab(store: Redis, tmp
         await audit(store)
 
 
-@pytest.mark.parametrize("kept", ["disk", "nothing"])
+@pytest.mark.parametrize("kept", ["disk", "disk for long", "nothing"])
 async def test_a_lost_slab_does_not_stay_held(store: Redis, own_store: StoreServer, tmp_path: Path, kept: str) -> None:
-    """The process dies: its log frees the slab. The machine dies: the slab is booked at worst, for a day."""
+    """The process dies: its log frees the slab, soon or late. The machine dies: it is booked at worst, for a day."""
     lost, fresh = tmp_path / "lost", tmp_path / "fresh"
-    ledger = Ledger(store, lost, clock=time.time, monotonic=time.monotonic, slab_rate=0)
+    a, held = await die_with_a_slab(store, lost)
+    if kept == "nothing":
+        shutil.rmtree(lost)
+        await expire(store)
+    late_s = 200.0 if kept == "disk for long" else 0.0
+    options = {"sweep_every_s": 0.1, "clock": lambda: time.time() + late_s}
+    async with open_ledger(store, fresh if kept == "nothing" else lost, **options) as other:
+        await until_held(store, 0)
+        await flushed(other)
+        found = [e for e in await journal(store) if e["settlement"] != "void"]
+        if kept != "nothing":
+            assert [(e["attempt_id"], e["cost_nano_usd"]) for e in found] == [(a.aid, HOLD)]
+        else:
+            assert [(e["model"], e["cost_nano_usd"], e["usage_source"]) for e in found] == [("", held, "held")]
+            assert held < 11 * DOLLAR
+        await audit(store)
+
+
+async def test_a_slab_booked_at_worst_is_taken_back_by_its_log(store: Redis, tmp_path: Path) -> None:
+    """Where the lost machine comes back after another one booked its slab."""
+    a, held = await die_with_a_slab(store, tmp_path / "lost")
+    await expire(store)
+    async with open_ledger(store, tmp_path / "fresh", sweep_every_s=0.1):
+        await until_held(store, 0)
+        assert await counter(store) == (0, held)
+        async with open_ledger(store, tmp_path / "lost"):
+            assert await counter(store) == (0, HOLD)
+            costs = {e["attempt_id"] == a.aid: e["cost_nano_usd"] for e in await audit(store)}
+            assert costs == {True: HOLD, False: -held}
+
+
+async def die_with_a_slab(store: Redis, data_dir: Path) -> tuple[Attempt, int]:
+    """An attempt under way in a slab of a process that died, and what was held then."""
+    ledger = Ledger(store, data_dir, clock=time.time, monotonic=time.monotonic, slab_rate=0)
     await ledger.start()
     a = await in_slab(ledger)
     held, _ = await counter(store)
@@ -167,20 +200,13 @@ async def test_a_lost_slab_does_not_stay_held(store: Redis, own_store: StoreServ
     for lane in ledger._outbox.lanes.values():
         lane.stop()
     await ledger._wal.close()
-    if kept == "nothing":
-        shutil.rmtree(lost)
-        for aid in await store.zrange(tag("main") + "if", 0, -1):
-            await store.zincrby(tag("main") + "if", -180_000, aid)
-    async with open_ledger(store, lost if kept == "disk" else fresh, sweep_every_s=0.1) as other:
-        await until_held(store, 0)
-        await flushed(other)
-        found = [e for e in await journal(store) if e["settlement"] != "void"]
-        if kept == "disk":
-            assert [(e["attempt_id"], e["cost_nano_usd"]) for e in found] == [(a.aid, HOLD)]
-        else:
-            assert [(e["model"], e["cost_nano_usd"], e["usage_source"]) for e in found] == [("", held, "held")]
-            assert held < 11 * DOLLAR
-        await audit(store)
+    return a, held
+
+
+async def expire(store: Redis) -> None:
+    """Lets the leases of all that is under way run out."""
+    for aid in await store.zrange(tag("main") + "if", 0, -1):
+        await store.zincrby(tag("main") + "if", -180_000, aid)
 
 
 async def until_held(store: Redis, nano: int) -> None:
