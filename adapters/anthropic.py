@@ -17,8 +17,9 @@ from adapters.address import endpoint_at
 from adapters.anthropic_answer import message_completion, usage_of
 from adapters.anthropic_request import messages_request
 from adapters.anthropic_stream import MessageStream
-from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.failures import failure, read_problem
+from adapters.listing import read_list, refuse_part
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError
 from gateway.types import Deployment, Endpoint, Provider, Usage
@@ -33,7 +34,8 @@ _BY_SENTENCE: tuple[tuple[re.Pattern[str], Kind], ...] = (
 
 
 class ModelList(Struct):
-    data: list[dict[str, Any]]
+    data: list[dict[str, Any]] = []
+    has_more: bool | None = None
 
 
 _models = msgspec.json.Decoder(ModelList)
@@ -72,13 +74,11 @@ class AnthropicAdapter(Adapter):
         return endpoint_at(provider, provider.base_url, "/models?limit=1000", _headers(provider), method="GET")
 
     def models(self, body: bytes) -> Sequence[Listed]:
-        try:
-            entries = _models.decode(body).data
-        except NOT_JSON:
-            return ()
+        found = read_list(_models, body)
+        refuse_part(found.has_more)
         return [
             Listed(entry["id"], {name: value for name, value in entry.items() if name not in ("id", "type")})
-            for entry in entries
+            for entry in found.data
             if isinstance(entry.get("id"), str)
         ]
 

@@ -26,8 +26,8 @@ from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.bedrock_answer import EXCEPTIONS, converse_completion, usage_of
 from adapters.bedrock_request import converse_request
 from adapters.bedrock_stream import ConverseStream
-from adapters.events import unreadable
 from adapters.failures import failure, read_problem
+from adapters.listing import read_list, refuse_part
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError
 from gateway.types import Deployment, Endpoint, Provider, Usage
@@ -46,9 +46,22 @@ _RUNTIME = re.compile(
 """The public host of a region; a private one or a proxy need not have the lists beside it."""
 
 
+class _Model(msgspec.Struct):
+    modelId: str
+    modelName: str | None = None
+    outputModalities: list[str] = []
+    inferenceTypesSupported: list[str] = []
+
+
+class _Profile(msgspec.Struct):
+    inferenceProfileId: str
+    inferenceProfileName: str | None = None
+    status: str | None = None
+
+
 class _Lists(msgspec.Struct):
-    modelSummaries: list[dict[str, Any]] = []
-    inferenceProfileSummaries: list[dict[str, Any]] = []
+    modelSummaries: list[_Model] = []
+    inferenceProfileSummaries: list[_Profile] = []
     nextToken: str | None = None
 
 
@@ -95,21 +108,17 @@ class BedrockAdapter(Adapter):
 
     def models(self, body: bytes) -> Sequence[Listed]:
         """What can be called as it is: models on demand, and the profiles through which the others are."""
-        try:
-            found = _lists.decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            raise unreadable("The provider sent a model list that cannot be read.") from None
-        if found.nextToken:
-            raise unreadable("The provider sent only a part of its model list.")
+        found = read_list(_lists, body)
+        refuse_part(found.nextToken)
         on_demand = [
-            Listed(str(row["modelId"]), {"name": row.get("modelName"), "type": _type(row)})
-            for row in found.modelSummaries
-            if "modelId" in row and "ON_DEMAND" in (row.get("inferenceTypesSupported") or ())
+            Listed(model.modelId, {"name": model.modelName, "type": _type(model)})
+            for model in found.modelSummaries
+            if "ON_DEMAND" in model.inferenceTypesSupported
         ]
         profiles = [
-            Listed(str(row["inferenceProfileId"]), {"name": row.get("inferenceProfileName")})
-            for row in found.inferenceProfileSummaries
-            if "inferenceProfileId" in row and row.get("status") == "ACTIVE"
+            Listed(profile.inferenceProfileId, {"name": profile.inferenceProfileName})
+            for profile in found.inferenceProfileSummaries
+            if profile.status == "ACTIVE"
         ]
         return [*on_demand, *profiles]
 
@@ -121,9 +130,9 @@ def _headers(provider: Provider) -> dict[str, str]:
     return headers
 
 
-def _type(row: Mapping[str, Any]) -> str | None:
+def _type(model: _Model) -> str | None:
     """What a model is for, where its outputs tell: as discovery knows the words."""
-    outputs = row.get("outputModalities") or ()
+    outputs = model.outputModalities
     if "TEXT" in outputs:
         return None
     return next((kind for word, kind in (("SPEECH", "audio"), ("EMBEDDING", "embedding")) if word in outputs), "image")

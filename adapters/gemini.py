@@ -14,12 +14,13 @@ import msgspec
 from msgspec import Struct
 
 from adapters.address import endpoint_at
-from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.failures import Problem, failure, read_problem
 from adapters.gemini_answer import usage_of
 from adapters.gemini_completion import generate_completion
 from adapters.gemini_request import generate_request
 from adapters.gemini_stream import GenerateStream
+from adapters.listing import read_list, refuse_part
 from gateway.chat import Chat
 from gateway.errors import Kind, UpstreamError
 from gateway.types import Deployment, Endpoint, Provider, Usage
@@ -30,6 +31,7 @@ _TOO_LONG = re.compile(r"\binput token count\b.*\bexceeds the maximum\b")
 
 class ModelList(Struct):
     models: list[dict[str, Any]] = []
+    nextPageToken: str | None = None
 
 
 _models = msgspec.json.Decoder(ModelList)
@@ -66,14 +68,14 @@ class GeminiAdapter(Adapter):
         return endpoint_at(provider, provider.base_url, "/models?pageSize=1000", _headers(provider), method="GET")
 
     def models(self, body: bytes) -> Sequence[Listed]:
-        try:
-            entries = _models.decode(body).models
-        except NOT_JSON:
-            return ()
+        found = read_list(_models, body)
+        refuse_part(found.nextPageToken)
         return [
-            Listed(str(entry["name"]).removeprefix("models/"), {k: v for k, v in entry.items() if k != "name"})
-            for entry in entries
-            if "name" in entry and "generateContent" in (entry.get("supportedGenerationMethods") or ())
+            Listed(name.removeprefix("models/"), {key: value for key, value in entry.items() if key != "name"})
+            for entry in found.models
+            if isinstance(name := entry.get("name"), str)
+            and isinstance(methods := entry.get("supportedGenerationMethods"), list)
+            and "generateContent" in methods
         ]
 
 

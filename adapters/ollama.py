@@ -25,6 +25,7 @@ from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Sta
 from adapters.events import EventStream, completion_body, unreadable
 from adapters.failures import failure, read_problem
 from adapters.framing import JsonLinesSplitter
+from adapters.listing import read_list
 from adapters.media import media_of
 from adapters.openai_chat import Message, arguments_of, functions_of, read_request, refuse, tool_choice_of
 from adapters.repair import made_call_id
@@ -71,7 +72,12 @@ class _Reply(Struct):
     error: Any = None
 
 
+class _Models(Struct):
+    models: list[dict[str, Any]]
+
+
 _reply = msgspec.json.Decoder(_Reply)
+_models = msgspec.json.Decoder(_Models)
 
 
 class OllamaAdapter(Adapter):
@@ -149,10 +155,7 @@ class OllamaAdapter(Adapter):
         return endpoint_at(provider, _root(provider), "/api/tags", _key(provider), method="GET")
 
     def models(self, body: bytes) -> Sequence[Listed]:
-        try:
-            rows = msgspec.json.decode(body, type=dict[str, list[dict[str, Any]]]).get("models", [])
-        except NOT_JSON:
-            raise unreadable("The provider sent a model list that cannot be read.") from None
+        rows = read_list(_models, body).models
         return [Listed(row["model"], row) for row in rows if isinstance(row.get("model"), str)]
 
 

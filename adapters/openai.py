@@ -9,10 +9,10 @@ from urllib.parse import quote
 import msgspec
 
 from adapters.address import endpoint_at
-from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
+from adapters.base import Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.dialect import Dialect
-from adapters.events import unreadable
 from adapters.failures import failure, read_problem
+from adapters.listing import read_list
 from adapters.openai_answer import read_completion
 from adapters.openai_request import splice
 from adapters.openai_stream import OpenAiStream
@@ -27,6 +27,9 @@ _SSE: Mapping[str, str] = {"content-type": "application/json", "accept": "text/e
 
 class _Models(msgspec.Struct):
     data: list[dict[str, Any]] = []
+
+
+_models = msgspec.json.Decoder(list[Any] | _Models)
 
 
 class DialectAdapter(Adapter):
@@ -68,11 +71,8 @@ class DialectAdapter(Adapter):
 
     def models(self, body: bytes) -> Sequence[Listed]:
         """OpenAI's `{"data":[{"id":…}]}`, or a bare list of models (Together)."""
-        try:
-            value = msgspec.json.decode(body)
-            rows = value if isinstance(value, list) else msgspec.convert(value, _Models).data
-        except NOT_JSON:
-            raise unreadable("The provider sent a model list that cannot be read.") from None
+        found = read_list(_models, body)
+        rows = found if isinstance(found, list) else found.data
         return [
             Listed(row["id"], {key: value for key, value in row.items() if key != "id"})
             for row in rows

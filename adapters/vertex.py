@@ -25,9 +25,9 @@ from adapters.address import endpoint_at
 from adapters.anthropic import AnthropicAdapter
 from adapters.anthropic_request import messages_request
 from adapters.base import Listed
-from adapters.events import unreadable
 from adapters.gemini import GeminiAdapter
 from adapters.gemini_request import generate_request
+from adapters.listing import read_list, refuse_part
 from gateway.chat import Chat
 from gateway.types import Deployment, Endpoint, Provider
 
@@ -36,9 +36,14 @@ _PUBLIC = re.compile(r"https://(?:[a-z0-9-]+-)?aiplatform\.googleapis\.com/v1")
 _DATE = re.compile(r"20\d{6}")
 
 
+class _Model(msgspec.Struct):
+    name: str
+    versionId: str = ""
+
+
 class _Lists(msgspec.Struct):
-    publisherModels: list[dict[str, Any]] = []
-    nextPageToken: str = ""
+    publisherModels: list[_Model] = []
+    nextPageToken: str | None = None
 
 
 _lists = msgspec.json.Decoder(_Lists)
@@ -109,17 +114,13 @@ def _model_lists(provider: Provider, publisher: str) -> Sequence[Endpoint]:
 
 def _models(body: bytes, beginning: str) -> Sequence[Listed]:
     """A publisher's models of one family; a version that is a date belongs to the id, as in `claude-x@20251001`."""
-    try:
-        found = _lists.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        raise unreadable("The provider sent a model list that cannot be read.") from None
-    if found.nextPageToken:
-        raise unreadable("The provider sent only a part of its model list.")
+    found = read_list(_lists, body)
+    refuse_part(found.nextPageToken)
     listed = []
-    for row in found.publisherModels:
-        name, version = str(row.get("name")).rpartition("/")[2], str(row.get("versionId"))
+    for model in found.publisherModels:
+        name = model.name.rpartition("/")[2]
         if name.startswith(beginning):
-            listed.append(Listed(f"{name}@{version}" if _DATE.fullmatch(version) else name))
+            listed.append(Listed(f"{name}@{model.versionId}" if _DATE.fullmatch(model.versionId) else name))
     return listed
 
 

@@ -71,9 +71,8 @@ async def _provider(
     return [*found, *_unlisted(subject, served, listed), *_skew(subject, answer.headers.get("date"), clock())]
 
 
-def _unlisted(subject: str, served: list[Deployment], listed: Any) -> Iterator[Finding]:
-    rows: list[Listed] = list(listed)
-    ids = {row.id for row in rows}
+def _unlisted(subject: str, served: list[Deployment], listed: list[Listed]) -> Iterator[Finding]:
+    ids = {row.id for row in listed}
     for deployment in served if ids else ():
         if deployment.upstream_id not in ids:
             yield Finding("warning", subject, f"does not list {deployment.upstream_id} ({deployment.name})")

@@ -57,7 +57,7 @@ def test_recorded_exchange_keeps_its_meaning_however_it_is_cut(adapter: str, ide
 @pytest.mark.parametrize(("adapter", "ident"), LISTS)
 def test_recorded_model_list_names_its_chat_models(adapter: str, ident: str) -> None:
     """Each chat model of a recorded list is listed under the id that requests use; an error lists none."""
-    body = exchange(ident)["response_body"]
+    body = {**exchange(ident)["response_body"], "nextPageToken": None}  # recorded in shorter pages than we ask for
     assert [model.id for model in ADAPTERS[adapter].models(json.dumps(body).encode())] == _chat_models(body)
 
 
