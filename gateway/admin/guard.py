@@ -13,8 +13,9 @@ from urllib.parse import parse_qsl
 
 from gateway.admin.desk import Desk
 from gateway.admin.operation import Call, Operation, Reply, read, read_query
-from gateway.api.http import CallerLeft, Receive, Scope, Send, id_headers, read_body, send_error
-from gateway.callers.callers import client_address, credential
+from gateway.api.http import CallerLeft, Receive, Scope, Send, id_headers, written
+from gateway.api.inbound import Bridged, reply_error
+from gateway.callers.callers import credential
 from gateway.callers.records import STORE_AWAY, Unsealed, store_away
 from gateway.errors import CallerError, CatalogError, GatewayError, Kind, bad_request
 from gateway.log import get_logger
@@ -38,39 +39,35 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         desk: Desk = scope["app"].state.desk
-        request_id = desk.new_request_id()
+        inbound, request_id = Bridged(scope, receive, send), desk.new_request_id()
         try:
-            answer = await self._serve(desk, scope, receive, request_id)
+            answer = await self._serve(desk, scope, inbound, request_id)
             first = answer.body if isinstance(answer.body, bytes) else await anext(answer.body)
         except CallerLeft:
             return
         except Exception as error:
-            await send_error(send, _as_gateway_error(error, request_id), request_id, list(_HEADERS))
+            await reply_error(inbound, _as_gateway_error(error, request_id), request_id, _HEADERS)
             return
         lines = [(b"content-type", answer.media_type), *_HEADERS, *id_headers(request_id), *answer.headers]
+        inbound.reply(answer.status, written(lines))
         if isinstance(answer.body, bytes):
-            lines.append((b"content-length", b"%d" % len(first)))
-            await send({"type": "http.response.start", "status": answer.status, "headers": lines})
-            await send({"type": "http.response.body", "body": first})
+            await inbound.write(first)
             return
-        await send({"type": "http.response.start", "status": answer.status, "headers": lines})
-        await send({"type": "http.response.body", "body": first, "more_body": True})
+        await inbound.write(first, more=True)
         async for piece in answer.body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await inbound.write(piece, more=True)
+        await inbound.write(b"")
 
-    async def _serve(self, desk: Desk, scope: Scope, receive: Receive, request_id: str) -> Reply:
-        headers = dict(scope["headers"])
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
+    async def _serve(self, desk: Desk, scope: Scope, inbound: Bridged, request_id: str) -> Reply:
+        hosts = [value for name, value in inbound.headers if name == b"host"]
         if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
             raise bad_request("The Host header is not a host name.", "Host")
-        address = client_address(scope)
-        caller = await desk.callers.identify(credential(scope["headers"]), address)
+        caller = await desk.callers.identify(credential(inbound.headers), inbound.client)
         operation = self._operations.get(scope["method"])
         if operation is None:
             raise self._nothing_here(scope["method"])
         caller.require(operation.permission)
-        text = await read_body(headers, receive, operation.largest_body)
+        text = await inbound.body(operation.largest_body)
         call = Call(
             desk=desk,
             caller=caller,
@@ -78,7 +75,7 @@ class Guarded:
             query=read_query(operation.query, _parameters(scope["query_string"])),
             path=scope.get("path_params", {}),
             request_id=request_id,
-            ip=address or "",
+            ip=inbound.client or "",
         )
         return await operation.handle(call)
 

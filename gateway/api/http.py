@@ -1,7 +1,5 @@
-"""Raw ASGI, as the hot endpoints speak it: one request's head and body in, one reply out.
-
-Starlette's Request and Response cost more than everything the gateway does with a request (performance notes in
-benchmarks/README.md), so the endpoints of the API use these few functions; everything else uses Starlette's.
+"""What requests and replies have in common, whichever way they come and go (see `inbound.py`): an ASGI request's body
+read within bounds, a reply's header lines, and how errors are told.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HeaderLines = list[tuple[bytes, bytes]]
 
-JSON_TYPE = (b"content-type", b"application/json")
 JSON_LINES = b"content-type: application/json\r\n"
 EVENT_STREAM_LINES = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -88,18 +85,6 @@ def _too_large(limit: int) -> CallerError:
     return CallerError(Kind.TOO_LARGE, f"The request body is larger than the gateway's limit of {limit:,} bytes.")
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: HeaderLines) -> None:
-    """A whole JSON reply."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
 def written(headers: HeaderLines) -> bytes:
     """Headers as they stand in a head, a line each.
 
@@ -110,12 +95,6 @@ def written(headers: HeaderLines) -> bytes:
     if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
         raise ValueError("a header of the reply has a line break in it")
     return lines
-
-
-async def send_error(send: Send, error: GatewayError, request_id: str, headers: HeaderLines | None = None) -> None:
-    """OpenAI's error object as the whole reply."""
-    lines = error_headers(error, request_id) + (headers or [])
-    await send_json(send, error.status, msgspec.json.encode(error.envelope(request_id)), lines)
 
 
 def error_headers(error: GatewayError, request_id: str) -> HeaderLines:

@@ -7,7 +7,6 @@ import hmac
 import math
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import Any
 
 from gateway.background import end
 from gateway.callers.caller import Caller, caller_of
@@ -212,12 +211,6 @@ class Callers:
         if len(self._known) >= _KNOWN and name not in self._known:
             del self._known[next(iter(self._known))]
         self._known[name] = known
-
-
-def client_address(scope: Mapping[str, Any]) -> str | None:
-    """The IP address that an ASGI request came from, where the server knows one."""
-    client = scope.get("client")
-    return client[0] if client else None
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
