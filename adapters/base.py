@@ -144,7 +144,8 @@ class Adapter(ABC):
     def model_lists(self, provider: Provider) -> Sequence[Endpoint]:
         """The lists that make up what the provider offers; empty where our key can ask for none.
 
-        They differ from `models_endpoint` where a list needs other rights than requests do, and so proves no key.
+        They differ from `models_endpoint` where a list needs other rights than requests do, and so proves no key, or
+        where it proves the key and names what cannot be called.
         """
         endpoint = self.models_endpoint(provider)
         return () if endpoint is None else (endpoint,)

@@ -112,6 +112,13 @@ class AzureAdapter(DialectAdapter):
         headers = {"accept": "application/json", **self._credentials(provider)}
         return endpoint_at(provider, f"{root}/openai/v1", "/models", headers, method="GET")
 
+    def model_lists(self, provider: Provider) -> Sequence[Endpoint]:
+        """None: what Azure lists are base models, and only deployments, which have names of one's own, can be called.
+
+        Source: https://learn.microsoft.com/en-us/rest/api/azureopenai/models/list (read 2026-11-21).
+        """
+        return ()
+
 
 def _azure_root(provider: Provider) -> tuple[str, str | None]:
     """The resource's URL without `/openai[/v1]`, and the API version where one is set."""

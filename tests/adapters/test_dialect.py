@@ -79,3 +79,12 @@ def test_model_lists_have_an_address_where_they_exist() -> None:
     assert listing is not None
     assert (listing.method, listing.target) == ("GET", "/openai/v1/models")
     assert ADAPTERS["azure"].models_endpoint(provider("azure", "https://r.services.ai.azure.com/models")) is None
+
+
+def test_azure_lists_nothing_that_can_be_called() -> None:
+    """Its list holds base models, not deployments: it shows whether the key is good, and discovery leaves it alone."""
+    azure = provider("azure", "https://r.openai.azure.com")
+    listing = ADAPTERS["azure"].models_endpoint(azure)
+    assert listing is not None
+    assert (listing.method, listing.target) == ("GET", "/openai/v1/models")
+    assert ADAPTERS["azure"].model_lists(azure) == ()
