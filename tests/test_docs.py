@@ -11,6 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from rich.text import Text
 
 from gateway.catalog.schema import CatalogEntry
 from gateway.cli.main import app
@@ -85,6 +86,8 @@ def commands(command: Any, path: str = "tiergate") -> Iterator[tuple[str, Any]]:
     if subcommands is None:
         yield path, command
     else:
+        if command.invoke_without_command:
+            yield path, command
         for name, child in subcommands.items():
             yield from commands(child, f"{path} {name}")
 
@@ -109,11 +112,13 @@ def test_the_table_of_commands_is_that_of_the_commands() -> None:
 
 @pytest.mark.parametrize("words", list(COMMANDS))
 def test_every_command_explains_itself(words: str) -> None:
-    """It and each of its options have a help text."""
+    """It and each of its options have a help text, of which nothing is taken for markup and left out."""
     command = COMMANDS[words]
     assert first_line(command.help).endswith(".")
     options = [p for p in command.params if p.param_type_name == "option"]
     assert [option.name for option in options if not option.help] == []
+    texts = [command.help, *(option.help for option in options)]
+    assert [text for text in texts if Text.from_markup(text).plain != text.replace("\\[", "[")] == []
 
 
 @pytest.mark.parametrize("words", re.findall(r"`(tiergate [a-z]+(?: [a-z]+)?)", text_of("README.md")))

@@ -31,7 +31,7 @@ def open_desk(gateway: Gateway, opened: Opened) -> Desk:
 
     async def reload() -> Facts:
         if not await gateway.catalog.reload():
-            raise bad_request(f"The catalog cannot take effect:\n{gateway.catalog.problem}", code="invalid_catalog")
+            raise bad_request(f"The catalog cannot take effect:\n{gateway.catalog.problem}", code="catalog_invalid")
         return {"version": gateway.catalog.current.version}
 
     async def explain_now(body: bytes, caller: Caller) -> Facts:

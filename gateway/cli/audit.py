@@ -13,7 +13,9 @@ from rich.table import Table
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, fail, print_json
 from gateway.cli.catalog import wide_console
 
-app = typer.Typer(help="See and verify who changed what.", invoke_without_command=True)
+app = typer.Typer(
+    help="List who changed what, newest first; or verify that nothing of it was changed.", invoke_without_command=True
+)
 
 
 @app.callback()

@@ -65,7 +65,7 @@ def propose(
         ),
     ] = None,
     installed: Annotated[
-        bool, typer.Option("--installed", help="Also the package genai-prices: pip install 'tiergate[prices]'.")
+        bool, typer.Option("--installed", help="Also the package genai-prices: pip install 'tiergate\\[prices]'.")
     ] = False,
     catalog: Catalog = None,
 ) -> None:

@@ -158,7 +158,8 @@ def test_a_bad_catalog_changes_nothing(fake: FakeProvider, catalog: Path, tmp_pa
         assert "one-modle" in problem and "did you mean 'one-model'" in problem
         answer = chat(gateway, "fast")
         assert (answer.status, answer.headers["x-gateway-catalog"]) == (200, before)
-        assert admin(gateway, "/catalog/reload", method="POST").status == 400
+        refused = admin(gateway, "/catalog/reload", method="POST")
+        assert (refused.status, refused.error["code"]) == (400, "catalog_invalid")
         assert gateway.get("/readyz")[0] == 200
         catalog.write_text(good)
         assert eventually(lambda: admin(gateway, "/health").body["catalog"]["problem"] is None)
