@@ -6,8 +6,6 @@ import os
 import re
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +27,6 @@ from gateway.routing.plan import Planner
 from gateway.routing.resolve import resolve
 from gateway.types import Facts, Health
 
-_PATIENCE_S = 10.0
 _REQUEST_ID = re.compile(r"req_[0-9a-f]{32}")
 
 
@@ -48,9 +45,9 @@ def explain(
 ) -> None:
     """Show the plan of a request without sending it: offline from the catalog, or as a running gateway would decide.
 
-    Offline, every deployment counts as healthy unless named by --unhealthy. Asking a gateway takes its admin token in
-    TIERGATE_ADMIN_TOKEN. A request id (req_...) shows how that request was routed, made again from what was recorded;
-    exit status 1 where it came out otherwise.
+    Offline, every deployment counts as healthy unless named by --unhealthy. A gateway is asked with its admin token,
+    from TIERGATE_ADMIN_TOKEN or its data folder. A request id (req_...) shows how that request was routed, made again
+    from what was recorded; exit status 1 where it came out otherwise.
     """
     if request is not None and _REQUEST_ID.fullmatch(str(request)):
         _explain_past(
@@ -61,7 +58,7 @@ def explain(
     if url is None:
         plan = plan_offline(load_or_exit(catalog), body, unhealthy or [])
     elif catalog is None and not unhealthy:
-        plan = _ask(url, body)
+        plan = _ask(url, data_dir, body)
     else:
         raise typer.BadParameter("a running gateway plans with its own catalog and health; leave these options out")
     if as_json:
@@ -149,34 +146,16 @@ def _body(request: Path | None, model: str | None, message: str) -> bytes:
         raise typer.BadParameter(f"{request} cannot be read: {error.strerror}") from None
 
 
-def _ask(url: str, body: bytes) -> dict[str, Any]:
+def _ask(url: str, data_dir: Path, body: bytes) -> dict[str, Any]:
     """The plan as a running gateway makes it; exits with 1 and its words where it makes none."""
     if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{url} is no address; write http://127.0.0.1:4000")
-    token = os.environ.get("TIERGATE_ADMIN_TOKEN")
-    if not token:
-        raise _failed("set TIERGATE_ADMIN_TOKEN to the gateway's admin token")
-    asked = urllib.request.Request(  # noqa: S310  # the scheme is checked above
-        f"{url.rstrip('/')}/admin/api/explain",
-        data=b'{"request":%b}' % body,
-        headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
-    )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        raise typer.BadParameter(f"{url} is no address; write {DEFAULT_URL}")
+    answer = AdminApi(url, data_dir).ask("POST", "explain", body={"request": msgspec.Raw(body)})
     try:
-        with direct.open(asked, timeout=_PATIENCE_S) as answer:
-            plan: dict[str, Any] = msgspec.json.decode(answer.read())
-            return plan
-    except urllib.error.HTTPError as error:
-        raise _failed(_words(error)) from None
-    except (OSError, msgspec.DecodeError) as error:
+        plan: dict[str, Any] = msgspec.json.decode(answer)
+    except msgspec.DecodeError as error:
         raise _failed(f"{url} does not answer as a gateway: {error}") from None
-
-
-def _words(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(msgspec.json.decode(error.read())["error"]["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"the gateway answered {error.code}"
+    return plan
 
 
 def _failed(message: str) -> typer.Exit:

@@ -212,10 +212,23 @@ def test_a_gateways_refusal_is_told(gateway: type[Gateway], status: int, answer:
     assert message in result.stderr
 
 
-def test_without_a_token_nothing_is_asked(gateway: type[Gateway], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_may_lie_in_the_data_folder(
+    gateway: type[Gateway], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As for every other command that talks to a gateway."""
+    monkeypatch.delenv("TIERGATE_ADMIN_TOKEN")
+    (tmp_path / "admin-token").write_text("kept-token\n")
+    assert run("--model", "fast", "--url", gateway.url, "--data-dir", str(tmp_path)).exit_code == 0
+    ((_, authorization, _),) = gateway.asked
+    assert authorization == "Bearer kept-token"
+
+
+def test_without_a_token_nothing_is_asked(
+    gateway: type[Gateway], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """It says which variable to set."""
     monkeypatch.delenv("TIERGATE_ADMIN_TOKEN")
-    result = ask(gateway)
+    result = run("--model", "fast", "--url", gateway.url, "--data-dir", str(tmp_path))
     assert (result.exit_code, gateway.asked) == (1, [])
     assert "set TIERGATE_ADMIN_TOKEN" in result.stderr
 
@@ -225,4 +238,4 @@ def test_a_gateway_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TIERGATE_ADMIN_TOKEN", "admin-token")
     result = run("--model", "fast", "--url", "http://127.0.0.1:1")
     assert result.exit_code == 1
-    assert "does not answer as a gateway" in result.stderr
+    assert "cannot reach the gateway at http://127.0.0.1:1" in result.stderr
