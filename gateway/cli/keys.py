@@ -35,6 +35,10 @@ RatesOnStoreDown = Annotated[
     typer.Option(help="What becomes of requests under rpm, tpm and concurrency while the store is away."),
 ]
 Cidrs = Annotated[list[str] | None, typer.Option("--cidr", help="A network it may be used from; may be repeated.")]
+Criticality = Annotated[
+    Literal["sheddable", "default", "critical"] | None, typer.Option(help="What is refused first under overload.")
+]
+NotBefore = Annotated[str | None, typer.Option(help="When it becomes valid, written as for --expires-at.")]
 Expires = Annotated[str | None, typer.Option(help="When it ends, e.g. 2027-01-31 or 2027-01-31T12:00:00Z.")]
 Role = Annotated[str | None, typer.Option(help="app, ops, finance or admin.")]
 
@@ -56,6 +60,8 @@ def create(
     concurrency: Concurrency = None,
     rates_on_store_down: RatesOnStoreDown = None,
     cidr: Cidrs = None,
+    criticality: Criticality = None,
+    not_before: NotBefore = None,
     expires_at: Expires = None,
     role: Role = None,
     tenant: Annotated[str | None, typer.Option(help="A new tenant to make the first admin of.")] = None,
@@ -65,8 +71,7 @@ def create(
 ) -> None:
     """Make a key and show it, this once."""
     fields = _fields(team, tag, tier, model, deny_model, budget, rpm, tpm, concurrency, cidr, expires_at, role)
-    if rates_on_store_down is not None:
-        fields["rates_on_store_down"] = rates_on_store_down
+    fields |= _given(rates_on_store_down=rates_on_store_down, criticality=criticality, not_before=not_before)
     if tenant is not None:
         fields["tenant"] = tenant
     _show_secret(AdminApi(url, data_dir).ask("POST", "keys", body={"name": name, **fields}), format)
@@ -108,6 +113,8 @@ def update(
     concurrency: Concurrency = None,
     rates_on_store_down: RatesOnStoreDown = None,
     cidr: Cidrs = None,
+    criticality: Criticality = None,
+    not_before: NotBefore = None,
     expires_at: Expires = None,
     role: Role = None,
     clear: Annotated[
@@ -119,8 +126,7 @@ def update(
 ) -> None:
     """Change a key; what is not named stays as it is."""
     fields = _fields(team, tag, tier, model, deny_model, budget, rpm, tpm, concurrency, cidr, expires_at, role)
-    if rates_on_store_down is not None:
-        fields["rates_on_store_down"] = rates_on_store_down
+    fields |= _given(rates_on_store_down=rates_on_store_down, criticality=criticality, not_before=not_before)
     empty: dict[str, Any] = {field: _nothing(field) for field in clear or ()}
     named = {} if name is None else {"name": name}
     if not (fields or empty or named):
@@ -182,6 +188,11 @@ def _fields(
         "role": role,
     }
     return {name: value for name, value in fields.items() if value is not None and value != []}
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    """Those that are given."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _tag(text: str) -> tuple[str, str]:

@@ -75,6 +75,9 @@ async def test_a_key_lives_from_create_to_revoke(admin: Any, tiergate: Tiergate)
     shown = json.loads((await tiergate("keys", "show", key_id, "--format", "json")).stdout)
     assert shown["budget"] == {"usd": "3", "per": "day", "hard": True, "on_store_down": "local"}
     assert shown["rates_on_store_down"] == "deny"
+    await tiergate("keys", "update", key_id, "--criticality", "sheddable", "--not-before", "2026-01-31")
+    shown = json.loads((await tiergate("keys", "show", key_id, "--format", "json")).stdout)
+    assert (shown["criticality"], shown["not_before"]) == ("sheddable", "2026-01-31T00:00:00Z")
 
     rotated = await tiergate("keys", "rotate", key_id, "--overlap-s", "0")
     assert (await identified(admin, rotated.stdout)).key_id == key_id
