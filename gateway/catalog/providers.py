@@ -71,7 +71,7 @@ class ProviderEntry(Entry):
     tpm: Count | None = None
     """Tokens a minute for each of its deployments that does not say otherwise. Default: no limit."""
     concurrency: Count | None = None
-    """Requests at once, for the provider as a whole. Default: no limit."""
+    """Requests at once in each worker, at all its deployments together. Default: no limit."""
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Constant headers of every request. Credentials are refused here; they belong in `api_key`."""
     options: dict[Name, str] = Field(default_factory=dict)
