@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from adapters.base import NOT_JSON
 from gateway.catalog.metadata import decimal_rate
 from gateway.errors import CatalogError
 
@@ -92,7 +93,7 @@ def read_price_data(path: Path, now: float) -> PriceData:
             data = msgspec.json.decode(file.read(_MOST_BYTES))
     except OSError as error:
         raise CatalogError(f"price data {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         raise CatalogError(f"price data {path} is not JSON") from None
     found = _genai(data, _day(now)) if isinstance(data, list) else _litellm(data) if isinstance(data, dict) else None
     if found is None or not found.exact:

@@ -66,7 +66,8 @@ LITELLM = {
 def read(tmp_path: Path) -> Callable[[Any], PriceData]:
     def read_(content: Any) -> PriceData:
         file = tmp_path / "data.json"
-        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        text = content if isinstance(content, str) else json.dumps(content)
+        file.write_text(text, encoding="latin-1")
         return read_price_data(file, NOW)
 
     return read_
@@ -97,7 +98,9 @@ def test_litellms_map_is_read(read: Callable[[Any], PriceData]) -> None:
     assert quote.usd_per_mtok == {"input": "1", "output": "5", "cache_read": "0.1"}
 
 
-@pytest.mark.parametrize("content", ["not JSON", [], {}, "3", [{"id": "x", "models": "many"}], "[" * 5000])
+@pytest.mark.parametrize(
+    "content", ["not JSON", [], {}, "3", [{"id": "x", "models": "many"}], "[" * 5000, '{"\xff":1}']
+)
 def test_other_files_are_refused(read: Callable[[Any], PriceData], content: Any) -> None:
     """With the file's name."""
     with pytest.raises(CatalogError, match=r"data\.json"):
