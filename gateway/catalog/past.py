@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.catalog.learned import Learned, Vanished
 from gateway.catalog.load import Checked
+from gateway.catalog.reading import parse_elsewhere
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import CatalogError
 
@@ -57,4 +58,4 @@ class PastCatalogs:
         return found
 
     def _compile(self, text: bytes, version: str, gone: Vanished) -> Snapshot:
-        return Checked(text, version).compile(self._env, self._clock(), Learned(vanished=gone))
+        return Checked(text, version, parse_elsewhere).compile(self._env, self._clock(), Learned(vanished=gone))
