@@ -105,7 +105,7 @@ async def test_a_dead_server_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_a_killed_gateway_leaves_the_server_to_the_next(tmp_path: Path) -> None:
-    """The server has a session of its own; the next gateway finds it and stops it in the end."""
+    """It outlives the gateway that started it; the next one finds it and stops it in the end."""
     code = (
         "import asyncio, os, sys; from pathlib import Path; from gateway.storage.embedded import EmbeddedStore\n"
         "asyncio.run(EmbeddedStore(Path(sys.argv[1])).start()); os.kill(os.getpid(), 9)"
@@ -118,6 +118,21 @@ async def test_a_killed_gateway_leaves_the_server_to_the_next(tmp_path: Path) ->
     async with using(tmp_path) as store:
         assert await pid_of(store) == pid
     await until(lambda: not alive(pid))
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigIgn:")[2].split()[0], 16) >> (number - 1) & 1)
+
+
+async def test_a_signal_for_the_gateways_group_does_not_reach_the_server(tmp_path: Path) -> None:
+    """Ctrl-C stops the gateway, which stops the server in its own time; a closing terminal does not stop it either."""
+    async with using(tmp_path) as store:
+        pid = await pid_of(store)
+        assert os.getpgid(pid) == pid != os.getpgid(0)
+        assert os.getsid(pid) == os.getsid(0)  # else the scheduler takes it for another user's work
+        assert ignores(pid, signal.SIGHUP)
 
 
 async def test_another_version_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
