@@ -37,6 +37,8 @@ REPLAY_S = 900.0
 """How far back endings are sent again when the store has lost writes: more than any failover takes."""
 _TICK_S, _RENEW_EVERY_S, _ARCHIVE_EVERY_S, _PATIENCE_S = 0.5, 30.0, 60.0, 10.0
 _PAGE, _MOST_READ_AHEAD = 500, 5000
+_PUT_OFF = (StoreDown, RedisError, OSError)
+"""What may go well next time, for everyone; what else a tenant's upkeep fails at concerns that tenant alone."""
 
 
 class Upkeep:
@@ -112,7 +114,7 @@ class Upkeep:
         """Does the work, or leaves it for the next time."""
         try:
             await work()
-        except (StoreDown, RedisError, TimeoutError, OSError) as error:
+        except _PUT_OFF as error:
             log.info("ledger_upkeep_put_off", work=work.__name__.strip("_"), why=type(error).__name__)
         except Exception:
             log.exception("ledger_upkeep_failed", work=work.__name__.strip("_"))
@@ -138,7 +140,11 @@ class Upkeep:
             self._outbox.lost.discard(tenant)
             log.error("store_lost_writes", tenant=tenant)
             self._exchange.announce_again(tenant)
-            await self._resend(tenant)
+            try:
+                await self._resend(tenant)
+            except BaseException:
+                self._outbox.lost.add(tenant)  # from the start next time
+                raise
         for lane in self._outbox.lanes.values():
             if lane.spilled and lane.down_since is None and not lane.waiting:
                 await self._read_back(lane.tenant)
@@ -148,10 +154,16 @@ class Upkeep:
             await self._greet()
         if self._archiver.waits:
             await self._archiver.attach()
-        for tenant in await self._store.execute_command("SMEMBERS", TENANTS):
-            await self._sweep(tenant.decode())
-            await self._orphans.settle_due(tenant.decode())
-            await self._thresholds.look(tenant.decode())
+        for name in await self._store.execute_command("SMEMBERS", TENANTS):
+            tenant = name.decode()
+            try:
+                await self._sweep(tenant)
+                await self._orphans.settle_due(tenant)
+                await self._thresholds.look(tenant)
+            except _PUT_OFF:
+                raise
+            except Exception:
+                log.exception("tenant_not_swept", tenant=tenant)
         await self._recover()
         self._wal.prune()
 
@@ -221,6 +233,10 @@ class Upkeep:
                 continue
             try:
                 await self._recover_log(directory)
+            except (StoreDown, RedisError):
+                raise
+            except Exception:
+                log.exception("log_not_recovered", log=str(directory))
             finally:
                 os.close(lock)
 
@@ -286,12 +302,18 @@ class Upkeep:
     async def _read_back(self, tenant: str) -> None:
         """Queues the endings that did not fit in memory while the store was away."""
         lane = self._outbox.lane(tenant)
+        slabs: dict[int, Booking] = {}
         async for story in _stories(self._wal.directory):
-            if story.sequence not in lane.spilled:
+            sequence = story.sequence
+            if sequence not in lane.spilled or isinstance(item := from_story(story), Orphan):
                 continue
-            item = from_story(story)
-            if not isinstance(item, Orphan):
-                lane.finish(item, (story.sequence, lane.spilled.pop(story.sequence)), soon=True)
+            if story.envelope.is_slab:
+                slabs[sequence] = item
+            else:
+                lane.finish(item, (sequence, lane.spilled.pop(sequence)), soon=True)
+        if len(lane.spilled) == len(slabs):  # last, since they hold what the others cost
+            for sequence, item in slabs.items():
+                lane.finish(item, (sequence, lane.spilled.pop(sequence)), soon=True)
 
 
 async def _stories(directory: Path) -> AsyncIterator[Story]:

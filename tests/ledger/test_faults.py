@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from books import (
     budget,
     flushed,
     journal,
+    new_ledger,
     open_ledger,
     posted,
     settle,
@@ -33,9 +36,11 @@ from stores import StoreServer
 from gateway.errors import CallerError, GatewayUnavailable, Kind
 from gateway.ledger import lane as lanes
 from gateway.ledger import ledger as ledgers
-from gateway.ledger.exchange import tag
+from gateway.ledger.exchange import TENANTS, tag
+from gateway.ledger.history import Story, read_log
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
+from gateway.ledger.wal import Record, Wal
 from gateway.storage.client import connect
 from gateway.storage.embedded import EmbeddedStore
 
@@ -152,6 +157,62 @@ async def test_a_store_that_forgot_is_told_again(own: Redis, tmp_path: Path) -> 
         await flushed(ledger)
         assert len(await audit(own)) == 22
         assert await posted(own) == COST
+
+
+async def test_what_could_not_be_told_again_is_told_later(
+    own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log cannot be read just then, as where a process has too many files open."""
+    failed = False
+
+    def fails_once(directory: Path) -> Iterator[Story]:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read_log(directory)
+
+    monkeypatch.setattr("gateway.ledger.upkeep.read_log", fails_once)
+    async with open_ledger(own, tmp_path) as ledger:
+        ledger.begin(a := attempt())
+        settle(ledger, a)
+        await flushed(ledger)
+        await own.flushall()
+        ledger.begin(a := attempt())
+        settle(ledger, a)
+
+        async def told_again() -> bool:
+            return len(await journal(own)) == 2
+
+        await until_async(told_again)
+        assert failed
+        await audit(own)
+
+
+async def test_one_tenants_broken_keys_stop_nobody_elses_upkeep(own: Redis, tmp_path: Path) -> None:
+    """Others' lost attempts are booked all the same."""
+    await own.sadd(TENANTS, "broken")
+    await own.hset(tag("broken") + "alerts", "b:b1:total|50", b"not one of ours")
+    async with open_ledger(own, tmp_path / "a") as lost, open_ledger(own, tmp_path / "b", sweep_every_s=0.1):
+        await lost.reserve(a := attempt(), budget(10**9))
+        await own.zadd(tag("main") + "if", {a.aid: 1})
+        await until_async(lambda: journal(own))
+        settle(lost, a)
+        await flushed(lost)
+        await audit(own)
+
+
+async def test_a_log_that_nobody_understands_is_left_alone(own: Redis, tmp_path: Path) -> None:
+    """It stays for people to look at, and the logs of other dead processes are recovered."""
+    broken = Wal(tmp_path / "wal" / "0", monotonic=time.monotonic)
+    broken.begin(Record.BEGUN, b"{}", None)
+    await broken.close()
+    dead = new_ledger(own, tmp_path)
+    dead.begin(a := attempt())
+    await dead._wal.close()
+    async with open_ledger(own, tmp_path):
+        assert [e["attempt_id"] for e in await journal(own)] == [a.aid]
+    assert [directory.name for directory in (tmp_path / "wal").iterdir()] == ["0"]
 
 
 async def test_a_store_killed_under_traffic_loses_nothing(tmp_path: Path) -> None:

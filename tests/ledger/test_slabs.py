@@ -285,6 +285,36 @@ async def test_a_stopped_store_is_noticed_within_a_slab(own: Redis, own_store: S
         await audit(own)
 
 
+async def test_a_slab_read_back_from_the_log_ends_after_what_it_paid(
+    own: Redis, own_store: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its hold would be free for a moment before the cost is posted."""
+    assert own_store._process is not None
+    async with open_ledger(own, tmp_path, reserve_deadline_s=0.2, slab_rate=0) as ledger:
+        booked: list[str] = []
+        run = ledger._exchange.run
+
+        async def told(tenant: str, at: float, finishes: list[Any], *rest: Any) -> Any:
+            reply = await run(tenant, at, finishes, *rest)
+            booked.extend(item[0] for item in finishes)
+            return reply
+
+        a = await in_slab(ledger)
+        monkeypatch.setattr(ledger._exchange, "run", told)
+        own_store._process.send_signal(signal.SIGSTOP)
+        try:
+            monkeypatch.setattr("gateway.ledger.lane.MAX_WAITING", 0)
+            settle(ledger, a)
+            await until(lambda: ledger.lag["entries_waiting"] == 2)  # the slab ends by itself
+            monkeypatch.undo()
+            monkeypatch.setattr(ledger._exchange, "run", told)
+        finally:
+            own_store._process.send_signal(signal.SIGCONT)
+        await returned(ledger)
+        assert booked == [a.aid, a.slab]
+        await audit(own)
+
+
 async def test_a_store_that_forgets_gets_slab_and_endings_again(own: Redis, tmp_path: Path) -> None:
     """All of a tenant's keys are lost while a slab is in use: its hold is made again, and every ending is booked."""
     async with open_ledger(own, tmp_path, slab_rate=0, sweep_every_s=0.1) as ledger:
