@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from gateway.errors import Verdict
 from gateway.routing.breaker import JITTER, LONGEST_OPEN_S, TRIALS, Breaker, State
-from gateway.routing.places import Crowd, Place
+from gateway.routing.places import Crowd, Place, Spell
 from gateway.types import Health
 
 What = Literal["open", "resting", "credential", "ejected"]
@@ -156,7 +156,7 @@ class Breakers:
         if of_provider is not None and crowd.in_flight >= of_provider:
             return None
         if place.troubled:
-            resting = self._clock() < place.rests_until and not despite_rest
+            resting = self._clock() < place.rest.until and not despite_rest
             if resting or not place.breaker.lets_in(last_resort=despite_rest):
                 return None
             self._changed(place)
@@ -176,7 +176,8 @@ class Breakers:
             seconds = DEFAULT_REST_S
         seconds = min(seconds, LONGEST_REST_S)
         self._note(deployment, "resting", seconds, _RATE_LIMITED)
-        self._rest(self._place(deployment), seconds, _RATE_LIMITED)
+        place = self._place(deployment)
+        self._set_aside(place, place.rest, seconds, _RATE_LIMITED)
 
     def rest_credential(self, provider: str, seconds: float | None) -> None:
         """Cools down all that is reached with a provider's credential, whose quota is spent or which was refused."""
@@ -191,12 +192,12 @@ class Breakers:
     def eject(self, deployment: str, reason: str) -> None:
         """Sets an outlier aside, longer each time until it has done well for a while."""
         place = self._place(deployment)
-        if self._clock() - place.ejected_until > EJECTIONS_FORGOTTEN_S:
+        if self._clock() - place.ejection.until > EJECTIONS_FORGOTTEN_S:
             place.ejections = 0
         place.ejections += 1
         seconds = min(EJECTION_S * place.ejections, LONGEST_EJECTION_S)
         self._note(deployment, "ejected", seconds, reason)
-        self._eject(place, seconds, reason)
+        self._set_aside(place, place.ejection, seconds, reason)
 
     def hear(self, subject: str, what: What, seconds: float, reason: str) -> None:
         """Takes up what another replica found: it holds for so many seconds more. Hearing it again changes nothing.
@@ -215,11 +216,10 @@ class Breakers:
         if what == "open":
             if left_s > 0:
                 place.breaker.follow(seconds, reason)
-        elif what == "resting":
-            if now + left_s > max(place.rests_until, now):
-                self._rest(place, seconds, reason)
-        elif now + left_s > max(place.ejected_until, now):
-            self._eject(place, seconds, reason)
+            return
+        spell = place.rest if what == "resting" else place.ejection
+        if now + left_s > max(spell.until, now):
+            self._set_aside(place, spell, seconds, reason)
 
     def take_news(self) -> dict[tuple[str, What], News]:
         """What happened here since it was last asked for, by subject and kind."""
@@ -241,7 +241,7 @@ class Breakers:
     def ejected_until(self, deployment: str) -> float:
         """Until when it is set aside, monotonic seconds; in the past where it is not."""
         place = self._places.get(deployment)
-        return -math.inf if place is None else place.ejected_until
+        return -math.inf if place is None else place.ejection.until
 
     def well(self, deployment: str) -> bool:
         """Whether nothing is known against a deployment but that it may be full."""
@@ -262,7 +262,7 @@ class Breakers:
                 place.breaker.failures_in_a_row,
                 place.in_flight,
                 place.ejections,
-                self._clock() < place.ejected_until and self._panics(name),
+                self._clock() < place.ejection.until and self._panics(name),
             )
             for name, place in self._places.items()
         }
@@ -293,7 +293,7 @@ class Breakers:
             crowd = self._crowds.setdefault(provider, Crowd())
             place = self._places[deployment] = Place(deployment, provider, breaker, crowd)
             left_s = self._credentials.get(place.provider, -math.inf) - self._clock()
-            self._rest(place, left_s, _CREDENTIAL_RESTS)
+            self._set_aside(place, place.rest, left_s, _CREDENTIAL_RESTS)
         return place
 
     def _moved(self, deployment: str, breaker: Breaker, old: State) -> None:
@@ -314,18 +314,7 @@ class Breakers:
         self._credentials[provider] = max(self._credentials.get(provider, -math.inf), self._clock() + seconds)
         for place in self._places.values():
             if place.provider == provider:
-                self._rest(place, seconds, _CREDENTIAL_RESTS)
-
-    def _eject(self, place: Place, seconds: float, reason: str) -> None:
-        now = self._clock()
-        if now + seconds <= place.ejected_until:
-            return
-        began = place.ejected_until <= now
-        place.ejected_until = now + seconds
-        place.ejection_reason = reason
-        self._changed(place)
-        if began:
-            self._tell(Transition(place.name, place.breaker.state, "ejected", reason, seconds))
+                self._set_aside(place, place.rest, seconds, _CREDENTIAL_RESTS)
 
     def _panics(self, deployment: str) -> bool:
         """Whether fewer than half of those that serve the same model are healthy, so that none is set aside."""
@@ -333,16 +322,16 @@ class Breakers:
         healthy = sum(1 for peer in peers if (place := self._places.get(peer)) is None or place.well(now))
         return healthy * 2 < len(peers)
 
-    def _rest(self, place: Place, seconds: float, reason: str) -> None:
+    def _set_aside(self, place: Place, spell: Spell, seconds: float, reason: str) -> None:
+        """Begins a spell, or makes it last longer."""
         now = self._clock()
-        if seconds <= 0 or now + seconds <= place.rests_until:
+        if seconds <= 0 or now + seconds <= spell.until:
             return
-        began = place.rests_until <= now
-        place.rests_until = now + seconds
-        place.rest_reason = reason
+        began = spell.until <= now
+        spell.until, spell.reason = now + seconds, reason
         self._changed(place)
         if began:
-            self._tell(Transition(place.name, place.breaker.state, "resting", reason, seconds))
+            self._tell(Transition(place.name, place.breaker.state, spell.kind, reason, seconds))
 
     def _tell(self, transition: Transition) -> None:
         for listener in self._listeners:
@@ -362,21 +351,21 @@ class Breakers:
         ends = math.inf
         for name, place in self._troubled.items():
             breaker = place.breaker
-            until = max(breaker.open_until, place.rests_until)
+            until = max(breaker.open_until, place.rest.until)
             if until > now:
                 ends = min(ends, until)
-                if place.rests_until == until:
-                    view[name] = Health("resting", wall + until - now, place.rest_reason)
+                if place.rest.until == until:
+                    view[name] = Health("resting", wall + until - now, place.rest.reason)
                 else:
                     view[name] = Health("open", wall + until - now, breaker.reason, breaker.lenient)
             elif place.full:
                 view[name] = Health("full", None, f"{place.in_flight} in flight")
             elif breaker.state == "half_open" and breaker.trials >= TRIALS:
                 view[name] = Health("half_open", None, f"{breaker.trials} trials in flight")
-            elif place.ejected_until > now:
-                ends = min(ends, place.ejected_until)
+            elif place.ejection.until > now:
+                ends = min(ends, place.ejection.until)
                 if not self._panics(name):
-                    view[name] = Health("ejected", wall + place.ejected_until - now, place.ejection_reason)
+                    view[name] = Health("ejected", wall + place.ejection.until - now, place.ejection.reason)
         for provider, crowd in self._crowds.items():
             if crowd.full:
                 full = Health("full", None, f"{crowd.in_flight} in flight at {provider}")

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from gateway.routing.breaker import Breaker
+
+
+class Spell:
+    """A time for which a deployment is not to be called."""
+
+    __slots__ = ("kind", "reason", "until")
+
+    def __init__(self, kind: Literal["resting", "ejected"]) -> None:
+        self.kind: Literal["resting", "ejected"] = kind
+        self.until = -math.inf
+        """Monotonic seconds."""
+        self.reason = ""
 
 
 class Crowd:
@@ -23,8 +36,7 @@ class Place:
     __slots__ = (
         "breaker",
         "crowd",
-        "ejected_until",
-        "ejection_reason",
+        "ejection",
         "ejections",
         "failures",
         "full",
@@ -32,8 +44,7 @@ class Place:
         "in_flight",
         "name",
         "provider",
-        "rest_reason",
-        "rests_until",
+        "rest",
         "successes",
         "troubled",
     )
@@ -48,14 +59,12 @@ class Place:
         self.failures = 0
         self.gateway_errors = 0
         self.ejections = 0
-        self.ejected_until = -math.inf
-        self.ejection_reason = ""
+        self.ejection = Spell("ejected")
         self.full = False
-        self.rests_until = -math.inf
-        self.rest_reason = ""
+        self.rest = Spell("resting")
         self.troubled = False
         """Whether admission needs a closer look."""
 
     def well(self, now: float) -> bool:
         """Whether its breaker is not open, and it neither rests nor is set aside."""
-        return now >= self.breaker.open_until and now >= self.rests_until and now >= self.ejected_until
+        return now >= max(self.breaker.open_until, self.rest.until, self.ejection.until)
