@@ -12,10 +12,10 @@ from typing import Any
 
 from gateway.errors import GatewayUnavailable
 from gateway.ledger.attempt import Attempt
-from gateway.ledger.holds import LEASE_MS, hold_again, rated_tokens
+from gateway.ledger.holds import hold_again, rated_tokens, reservation
 from gateway.ledger.lane import Lane
 from gateway.ledger.limits import Headroom, Limits, resets_at, window
-from gateway.ledger.records import NO_USAGE, Booking, aid_hour, encode, tombstone
+from gateway.ledger.records import NO_USAGE, Booking, encode, tombstone
 from gateway.ledger.refusal import headroom
 from gateway.ledger.underway import Underway
 from gateway.ledger.wal import Record, Wal
@@ -306,22 +306,8 @@ class Slabs:
 
 
 def _item(own: Attempt, limits: Limits, requests: int, attempt: Attempt) -> Booking:
-    """What is asked of reserve.lua for a slab."""
+    """What is asked of reserve.lua for a slab: a reservation that says in its last place what it is to hold."""
     tokens = attempt.expected_tokens
     tokens_wanted = requests * tokens if limits.tpm else _NO_END
-    return (
-        own.aid,
-        aid_hour(own.aid),
-        own.hold_nano,
-        LEAST_REQUESTS * attempt.hold_nano,
-        LEASE_MS,
-        False,
-        own.envelope.decode(),
-        limits.record or "",
-        [(w.counter, w.limit_nano if w.hard else -1, w.forget_at) for w in own.windows],
-        [(c.scope, c.limit) for c in limits.rpm],
-        [(c.scope, c.limit, 0) for c in limits.tpm],
-        (),
-        0,
-        (requests, tokens_wanted, LEAST_REQUESTS, LEAST_REQUESTS * tokens),
-    )
+    held = reservation(own, limits, LEAST_REQUESTS * attempt.hold_nano)
+    return (*held[:-1], (requests, tokens_wanted, LEAST_REQUESTS, LEAST_REQUESTS * tokens))
