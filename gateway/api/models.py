@@ -10,10 +10,11 @@ from starlette.responses import Response
 
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
+from gateway.catalog.prices import rates_text
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import CallerError, Kind
 from gateway.gateway import Gateway
-from gateway.types import Model, Tier, capabilities_of
+from gateway.types import Deployment, Model, Tier, capabilities_of
 
 OWNER = "tiergate"
 
@@ -22,7 +23,7 @@ async def list_models(request: Request) -> Response:
     gateway, caller = await _caller(request)
     snapshot = gateway.catalog.current
     now = gateway.clock()
-    rows = [_tier(tier, snapshot) for tier in snapshot.tiers.values() if _may_tier(caller, tier)]
+    rows = [_tier(tier) for tier in snapshot.tiers.values() if _may_tier(caller, tier)]
     rows += [_model(model, snapshot, now) for model in snapshot.models.values() if _may_model(caller, model)]
     return _json({"object": "list", "data": rows})
 
@@ -32,12 +33,12 @@ async def show_model(request: Request) -> Response:
     snapshot, name = gateway.catalog.current, request.path_params["model"]
     tier, model = snapshot.tiers.get(name), snapshot.models.get(name)
     if tier is not None and _may_tier(caller, tier):
-        return _json(_tier(tier, snapshot))
+        return _json(_tier(tier))
     if model is not None and _may_model(caller, model):
         return _json(_model(model, snapshot, gateway.clock()))
     target = snapshot.targets.get(name)
     if target is not None and _may_tier(caller, target.tier) and target.kind == "tier":
-        return _json({**_tier(target.tier, snapshot), "id": name})
+        return _json({**_tier(target.tier), "id": name})
     if target is not None and target.model is not None and _may_model(caller, target.model):
         return _json({**_model(target.model, snapshot, gateway.clock()), "id": name})
     near = snapshot.nearest(name)
@@ -62,7 +63,7 @@ def _may_model(caller: Caller, model: Model) -> bool:
     return allowed and model.name not in caller.denied_models and caller.tiers is None
 
 
-def _tier(tier: Tier, snapshot: Snapshot) -> dict[str, Any]:
+def _tier(tier: Tier) -> dict[str, Any]:
     usable = [d for d in (*tier.deployments, *tier.fallback) if d.provider.unavailable is None]
     return {
         "id": tier.name,
@@ -96,25 +97,17 @@ def _model(model: Model, snapshot: Snapshot, now: float) -> dict[str, Any]:
         "shutdown_at": model.retires_at,
         "replacement": model.replacement,
         "guidance": dict(model.guidance),
-        "deployments": [
-            {"name": d.name, "usd_per_mtok": _rates(d.price_at(now)), "available": d.provider.unavailable is None}
-            for d in deployments
-        ],
+        "deployments": [_served(deployment, now) for deployment in deployments],
     }
 
 
-def _rates(price: Any) -> dict[str, str] | None:
-    if price is None:
-        return None
-    names = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "audio_in", "audio_out")
-    rates = {name: getattr(price.rates, name) for name in names}
-    return {name: _decimal(pico) for name, pico in rates.items() if pico is not None}
-
-
-def _decimal(pico: int) -> str:
-    """Pico-USD per token as a decimal string of dollars per million tokens."""
-    whole, rest = divmod(pico, 1_000_000)
-    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".") if rest else str(whole)
+def _served(deployment: Deployment, now: float) -> dict[str, Any]:
+    price = deployment.price_at(now)
+    return {
+        "name": deployment.name,
+        "usd_per_mtok": None if price is None else rates_text(price.rates),
+        "available": deployment.provider.unavailable is None,
+    }
 
 
 def _json(value: Any) -> Response:

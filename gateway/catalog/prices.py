@@ -98,6 +98,14 @@ def compile_prices(owner: str, rows: Sequence[PriceEntry]) -> tuple[Price, ...]:
     return tuple(_price(owner, row) for row in sorted(rows, key=lambda row: row.starts))
 
 
+def rates_text(rates: Rates) -> dict[str, str]:
+    """What tokens cost as the document writes it, in US dollars per million."""
+    given = ((name, getattr(rates, name)) for name in UsdPerMtokEntry.model_fields)
+    return {
+        name: f"{(Decimal(pico) / _PICO_PER_USD_PER_MTOK).normalize():f}" for name, pico in given if pico is not None
+    }
+
+
 def _price(owner: str, row: PriceEntry) -> Price:
     figures = row.model_dump_json(exclude={"source", "checked"}, exclude_defaults=True)
     price_id = f"{owner}@{row.starts.isoformat()}.{hashlib.sha256(figures.encode()).hexdigest()[:6]}"

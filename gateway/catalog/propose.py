@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from gateway.catalog.pricedata import PriceData, Quote
+from gateway.catalog.prices import rates_text
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.snapshot import Snapshot
-from gateway.types import Deployment, Rates
+from gateway.types import Deployment
 
-_PICO = Decimal(1_000_000)
 _ASKED = ("input", "output", "cache_read", "cache_write_5m", "audio_in", "audio_out")
 
 
@@ -72,9 +72,3 @@ def _holds(ours: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
 def _same(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
     """Whether two sets say the same of what both know."""
     return all(Decimal(first[name]) == Decimal(second[name]) for name in first.keys() & second.keys())
-
-
-def rates_text(rates: Rates) -> dict[str, str]:
-    """Rates as the document writes them, in US dollars per million tokens."""
-    names = (*_ASKED, "cache_write_1h", "reasoning")
-    return {name: f"{(pico / _PICO).normalize():f}" for name in names if (pico := getattr(rates, name)) is not None}

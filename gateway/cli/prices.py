@@ -14,8 +14,8 @@ from rich.table import Column, Table
 
 from gateway.catalog.load import check_text, read_catalog
 from gateway.catalog.pricedata import PriceData, installed_price_data, read_price_data
+from gateway.catalog.prices import rates_text
 from gateway.catalog.propose import propose as compare
-from gateway.catalog.propose import rates_text
 from gateway.catalog.snapshot import Snapshot
 from gateway.cli.admin import fail
 from gateway.cli.catalog import catalog_path, load_or_exit, wide_console

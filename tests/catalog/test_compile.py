@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from catalog_texts import PRICED
 
+from gateway.catalog.prices import rates_text
 from gateway.types import Capability, OnCallerLeft, Secret, Timeouts, capabilities_of
 
 
@@ -29,6 +31,20 @@ def test_a_row_keeps_its_cliffs_service_tiers_and_windows(compiled) -> None:
     assert (flex.rates.input, flex.rates.output, flex.cliffs[0].rates.output) == (500_000, 37_500, 75_000)
     (window,) = price.off_peak
     assert (window.start_minute, window.end_minute, window.rates.input) == (16 * 60 + 30, 30, 600_000)
+
+
+def test_what_tokens_cost_is_told_as_it_was_written(compiled) -> None:
+    """Every rate by its name in the document, without zeros that say nothing; what is not priced apart is left out."""
+    (price,) = compiled().deployments["openai/gpt-5-mini"].prices
+    assert rates_text(price.rates) == {"input": "0.25", "cache_read": "0.025", "output": "2"}
+    rates = replace(price.rates, output=10_000_000, audio_in=0, audio_out=1, image=5)
+    assert rates_text(rates) == {
+        "input": "0.25",
+        "cache_read": "0.025",
+        "output": "10",
+        "audio_in": "0",
+        "audio_out": "0.000001",
+    }
 
 
 def test_a_price_id_changes_with_the_figures_only(compiled, document: str) -> None:
