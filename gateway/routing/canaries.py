@@ -101,15 +101,16 @@ class Canaries:
 
     async def _share(self) -> None:
         try:
-            if self._unwritten:
-                await self._store.hset(_STOPPED, mapping=self._unwritten)
-                self._unwritten = {}
+            if unwritten := dict(self._unwritten):
+                await self._store.hset(_STOPPED, mapping=unwritten)
+                for mark in unwritten:
+                    del self._unwritten[mark]
             kept: dict[bytes, bytes] = await self._store.hgetall(_STOPPED)
         except (RedisError, OSError) as error:
             log.warning("canaries_not_shared", error=type(error).__name__)
             return
         found = {mark.decode(): _decode_stop(stop) for mark, stop in kept.items()}
-        for mark in [mark for mark in self._stops if mark not in found]:
+        for mark in self._stops.keys() - found.keys() - self._unwritten.keys():
             self._go_on(mark)
         self._stops.update(found)
         self.stopped = frozenset(self._stops)
@@ -117,6 +118,7 @@ class Canaries:
     def _go_on(self, mark: str) -> None:
         """Forgets the stop, and what led to it: else the next look would stop the canary again."""
         self._stops.pop(mark, None)
+        self._unwritten.pop(mark, None)
         self.stopped = frozenset(self._stops)
         for tier, canary in self.all():
             if canary.mark == mark:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
+import pytest
 from clocks import SetClock
 from made_catalogs import NOW, deployment, price, snapshot, tier
 from redis.asyncio import Redis
 from stores import StoreServer
 
-from gateway.routing.canaries import Canaries
+from gateway.routing.canaries import Canaries, Stop
 from gateway.routing.stats import Statistics
 from gateway.storage.client import Store
 
@@ -65,6 +69,35 @@ async def test_it_goes_on_when_it_is_let(store: Redis) -> None:
     assert here.canaries.stopped == frozenset()
     assert not await there.canaries.resume("next")
     assert not await there.canaries.resume("unknown")
+
+
+async def test_a_stop_found_while_another_is_written_stays(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's answer is from before it: it neither counts as written nor as let go on."""
+    replica = Replica(store)
+    other = {**NEXT, "name": "other"}
+    replica.catalog = snapshot(
+        tier("fast", OLD, NEW, policy=[{"canary": NEXT}]), tier("smart", OLD, NEW, policy=[{"canary": other}])
+    )
+    write, looking = store.hset, []
+
+    async def written(name: str, mapping: dict[str, bytes]) -> int:
+        count: int = await write(name, mapping=dict(mapping))
+        if not looking:
+            replica.observe(failed=True)
+            looking.append(asyncio.create_task(replica.canaries.look()))
+            await asyncio.sleep(0)
+        return count
+
+    first, second = (canary for _, canary in replica.canaries.all())
+    replica.canaries._stops[first.mark] = stop = Stop("by hand", NOW)
+    replica.canaries._unwritten[first.mark] = msgspec.json.encode(stop)
+    monkeypatch.setattr(store, "hset", written)
+    await replica.canaries.resume("unknown")
+    await looking[0]
+    assert replica.canaries.stopped == {first.mark, second.mark}
+    there = Replica(store)
+    await there.canaries.look()
+    assert there.canaries.stopped == replica.canaries.stopped
 
 
 async def test_a_changed_definition_begins_anew(store: Redis) -> None:
