@@ -155,12 +155,12 @@ class _Counter:
             self._wake()
 
     async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=_PATIENCE_S)
         if self._task is not None:
             await end(self._task)
+        if self._timer is not None:  # perhaps set only now
+            self._timer.cancel()
 
     def _full(self, limit: str, wait_ms: int, rest_ms: int) -> NoRoom:
         most = dict(zip(_WORDS, self._most, strict=True))[limit]

@@ -171,6 +171,19 @@ async def test_without_the_store_nothing_is_refused(store: Redis) -> None:
 
 
 @pytest.mark.usefixtures("soon_again")
+async def test_a_store_that_goes_away_at_the_close_is_asked_no_more(store: Redis) -> None:
+    """What could not be given back runs out by itself."""
+    flaky = Flaky(store)
+    async with replicas(flaky, 1) as (rates,):
+        (share,) = await taken(rates, deployment("acme/m1", concurrency=1), 1)
+        flaky.away = True
+        share.end(sent=True, tokens=1)
+    asked = flaky.asked
+    await asyncio.sleep(0.3)
+    assert flaky.asked == asked
+
+
+@pytest.mark.usefixtures("soon_again")
 async def test_a_lost_answer_leaves_nothing_running(store: Redis) -> None:
     """What may have been taken unheard is ended; what was told to end has ended, and counts once."""
     at = deployment("acme/m1", tpm=1_000, concurrency=2)
