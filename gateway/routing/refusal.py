@@ -28,7 +28,8 @@ def refusal(alias: str, mask: int, needs: Needs, facts: Facts, reroute: Reroute)
     (403); a usable provider, the operators' (503, do not come back); else no model can do what is asked (400).
     """
     _, trail = reroute(facts)
-    drops = [drop for drop in trail.dropped if _may_know(drop, facts)]
+    known = (drop for drop in trail.dropped if _may_know(drop, facts))
+    drops = sorted(known, key=lambda drop: drop.rule == InUse.name)  # what this request met with comes first
     if facts.health and reroute(replace(facts, health={}))[0]:
         return RoutingError(
             Kind.NONE_HEALTHY,

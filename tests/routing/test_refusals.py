@@ -37,6 +37,15 @@ def test_what_nobody_can_do_is_refused_with_what_each_lacks() -> None:
     assert {c["deployment"] for c in error.details["candidates"]} == {CHEAP.name, MIDDLE.name, DEAR.name}
 
 
+def test_what_a_request_met_with_is_told_before_providers_without_keys() -> None:
+    """However many of these there are: on a fresh installation they are nearly all."""
+    keyless = [deployment(f"openai/m{n}", unavailable="no key: set OPENAI_API_KEY") for n in range(12)]
+    error = refused(tier("fast", *keyless, CHEAP), wanted=needs(C.FUNCTION_CALLING))
+    assert error.kind is Kind.NO_CANDIDATE
+    assert "groq/small: lacks function_calling" in error.message
+    assert error.details["candidates"][0]["deployment"] == CHEAP.name
+
+
 def test_what_nobody_can_do_now_says_when() -> None:
     """503 with the soonest end of those that are capable."""
     health = {
