@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
 import msgspec
+from redis.exceptions import RedisError
 
+from gateway.background import Repeated
 from gateway.ledger.exchange import Script, source_of, tag
 from gateway.ledger.lines import Line
 from gateway.ledger.records import METRICS, USAGE_FIELDS, Booking, Ending, Envelope, aid_hour, cells, encode, line
@@ -21,7 +24,9 @@ RERATED = METRICS.index("rerated_nano")
 USAGE = slice(1, 1 + len(USAGE_FIELDS))
 
 _LOCK_S = 60
+"""How long a run that died keeps others waiting."""
 _BATCH = 200
+_KEEP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -101,6 +106,7 @@ class Corrections:
         self._run = run
         self._lock = tag(tenant) + "correcting"
         self._script = Script(source_of("common", "finish", "correct"))
+        self._keeping = Repeated("corrections", _LOCK_S / 3, self._keep)
 
     async def __aenter__(self) -> Corrections:
         """Raises:
@@ -108,23 +114,21 @@ class Corrections:
         """
         if not await self._store.execute_command("SET", self._lock, self._run, "NX", "EX", _LOCK_S):
             raise CorrectionsBusy
+        await self._keeping.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._keeping.close()
         await self._store.execute_command("EVAL", _RELEASE, 1, self._lock, self._run)
-
-    async def keep(self) -> None:
-        """Stays the one run under way for another minute, where reading takes long."""
-        await self._store.execute_command("EXPIRE", self._lock, _LOCK_S)
 
     async def book(self, corrections: Sequence[Correction]) -> list[Correction]:
         """Books the differences; gives those whose attempt was booked otherwise meanwhile and so was left alone.
 
         Raises:
             StoreDown: perhaps some are booked; a new run finds what is left.
-            CorrectionsBusy: this run took so long that another one has begun.
+            CorrectionsBusy: the store was away for so long that this run is not the one under way any more.
         """
         left: list[Correction] = []
         for start in range(0, len(corrections), _BATCH):
@@ -135,6 +139,11 @@ class Corrections:
                 raise CorrectionsBusy
             left += [part[number - 1] for number in reply.moved]  # Lua counts from one
         return left
+
+    async def _keep(self) -> None:
+        """Stays the one run under way: reading a busy day takes long."""
+        with suppress(RedisError, OSError):
+            await self._store.execute_command("EVAL", _KEEP, 1, self._lock, self._run, _LOCK_S)
 
 
 def _item(correction: Correction) -> Booking:

@@ -6,11 +6,20 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.ledger.corrections import COST, ESTIMATED, RERATED, UNPRICED, VOID, Correction, Corrections, positions_of
+from gateway.ledger.corrections import (
+    COST,
+    ESTIMATED,
+    RERATED,
+    UNPRICED,
+    USAGE,
+    VOID,
+    Correction,
+    Corrections,
+    positions_of,
+)
 from gateway.ledger.cost import cost_nano
 from gateway.ledger.journal import LATEST_S, Journal
 from gateway.ledger.reconcile import BILLED
-from gateway.ledger.records import USAGE_FIELDS
 from gateway.types import Price, Usage
 
 PriceAt = Callable[[str, float], Price | None]
@@ -59,7 +68,7 @@ async def rerate(
             price = price_at(envelope.deployment, envelope.at)
             if price is None or not (settled and told) or (model is not None and envelope.model != model):
                 continue
-            usage = Usage(*numbers[1 : 1 + len(USAGE_FIELDS)])
+            usage = Usage(*numbers[USAGE])
             cost = cost_nano(usage, price, started_at=envelope.at, service_tier=ending.service_tier)
             done.attempts += 1
             done.booked_nano += position.cost_nano
@@ -70,6 +79,5 @@ async def rerate(
                 changed[COST], changed[UNPRICED] = cost, 0
                 corrections.append(Correction(position, tuple(changed), f"re-rated by {price.price_id}"))
         if book:
-            await books.keep()
             done.corrected = len(corrections) - len(await books.book(corrections))
     return done

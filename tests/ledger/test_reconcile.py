@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from gateway.ledger.attempt import Attempt
 from gateway.ledger.corrections import Corrections, CorrectionsBusy
 from gateway.ledger.exchange import tag
 from gateway.ledger.journal import Journal
+from gateway.ledger.lines import Line
 from gateway.ledger.reconcile import BillRow, Reconciled, close_period, import_bill
 from gateway.ledger.records import usage_numbers
 from gateway.ledger.reports import report
@@ -160,6 +163,26 @@ async def test_only_one_run_corrects_at_a_time(store: Redis, tmp_path: Path) -> 
             await bill(store, BillRow(attempt_id=a.aid, cost_nano=1), run="r2")
         await store.set(tag("main") + "correcting", "r3")
     assert await store.get(tag("main") + "correcting") == b"r3"
+
+
+async def test_a_run_that_reads_for_long_stays_the_only_one(
+    store: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy day's journal may take longer to read than the lock lasts that a dead run leaves."""
+    monkeypatch.setattr("gateway.ledger.corrections._LOCK_S", 1)
+    a = await booked(store, tmp_path)
+
+    class Slow(Journal):
+        async def lines_of(self, tenant: str, aids: Iterable[str]) -> list[Line]:
+            await asyncio.sleep(1.5)
+            with pytest.raises(CorrectionsBusy):
+                async with Corrections(store, "main", "another"):
+                    pass
+            return await super().lines_of(tenant, aids)
+
+    rows = [BillRow(attempt_id=a.aid, cost_nano=COST + 7)]
+    assert (await import_bill(Slow(store), "main", rows, "november.csv", run="r1")).corrected == 1
+    assert (await bill(store, *rows, run="r2")).exact == 1
 
 
 async def test_an_ending_after_the_bill_is_set_aside(store: Redis, tmp_path: Path) -> None:
