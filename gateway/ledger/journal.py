@@ -18,6 +18,8 @@ LATEST_S = 50 * 3600
 """How long after its start an attempt may still be booked; only corrections of people come later."""
 _SKEW_S = 300
 _PAGE = 200
+_AT_ONCE = 256
+"""Lines read in one turn of the loop, in some 0.5 ms."""
 _FEW = 64
 """So many texts are looked for in the archive's lines before these are parsed."""
 
@@ -143,7 +145,7 @@ class Journal:
                 end = min(archived, until)
                 pages = self._folder([at, end]).through(tenant, at, end, holding)
                 while (lines := await asyncio.to_thread(next, pages, None)) is not None:
-                    for line in lines:
+                    async for line in _in_turns(lines):
                         yield line
                 at = after(end)
             if at > until:
@@ -155,12 +157,11 @@ class Journal:
             archived = id_of(noted) if noted else BEGINNING
             if archived >= at:
                 continue
-            for name, fields in records:
-                for text in fields[b"e"].split(b"\n"):
-                    yield parse(text)
-                at = after(id_of(name))
+            async for line in _in_turns(parse(text) for _, fields in records for text in fields[b"e"].split(b"\n")):
+                yield line
             if len(records) < _PAGE:
                 return
+            at = after(id_of(records[-1][0]))
 
     async def _archived(self, tenant: str) -> Id:
         """The id of the last record that is to be looked for in the archive.
@@ -178,6 +179,14 @@ class Journal:
             ids = list(ids)
             raise Missing(min(ids), max(ids), "this gateway has no access to it (TIERGATE_ARCHIVE_DIR)")
         return self._archive
+
+
+async def _in_turns(lines: Iterable[Line]) -> AsyncIterator[Line]:
+    """The same; in between, what else the process does has its turn."""
+    for number, line in enumerate(lines, 1):
+        yield line
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def _ids(text: bytes) -> set[Id]:

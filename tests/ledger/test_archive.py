@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,33 @@ async def test_the_archived_journal_is_the_journal(store: Redis, tmp_path: Path,
     assert len(await audit(store, archive=place)) == 8
     later = reader.entries("main", made[2].at, time.time() + 1)
     assert [e["attempt_id"] async for e in later][:2] == [made[2].aid, made[3].aid]
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_requests_are_served_while_the_journal_is_read(
+    store: Redis, tmp_path: Path, place: Archive, archived: bool
+) -> None:
+    """Whoever reads thousands of lines lets the rest of the process have its turn again and again."""
+    await book(store, tmp_path, 1)
+    ((_, record),) = await store.xrange(OUT)
+    await store.xadd(OUT, {"e": b"\n".join([record[b"e"]] * 3_000)})
+    if archived:
+        await (await archiver(store, place)).round("main")
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    lines: Counter[int] = Counter()
+    async for _ in Journal(store, place).lines("main", 0, time.time() + 1):
+        lines[turns] += 1
+    task.cancel()
+    assert lines.total() == 3_001
+    assert max(lines.values()) <= 512
 
 
 async def test_what_is_archived_can_be_corrected(store: Redis, tmp_path: Path, place: Archive) -> None:
