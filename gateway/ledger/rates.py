@@ -15,6 +15,7 @@ import msgspec
 from gateway.background import Repeated, end
 from gateway.errors import Kind, NoRoom
 from gateway.ledger.exchange import Script, StoreDown, source_of
+from gateway.ledger.refusal import CAP_WORDS
 from gateway.log import get_logger
 from gateway.storage.client import Store
 from gateway.types import Deployment
@@ -29,7 +30,6 @@ _ASK_AGAIN_S = 1.0
 _MOST_TAKES = 256
 _MOST_RETURNS = 10_000
 
-_WORDS = {"rpm": "requests per minute", "tpm": "tokens per minute", "concurrency": "requests at the same time"}
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[Any, ...]]).decode
 
@@ -163,8 +163,8 @@ class _Counter:
             self._timer.cancel()
 
     def _full(self, limit: str, wait_ms: int, rest_ms: int) -> NoRoom:
-        most = dict(zip(_WORDS, self._most, strict=True))[limit]
-        message = f"{self._name} is at its limit of {most} {_WORDS[limit]}."
+        most = dict(zip(CAP_WORDS, self._most, strict=True))[limit]
+        message = f"{self._name} is at its limit of {most} {CAP_WORDS[limit]}."
         return NoRoom(Kind.RATE_LIMITED, message, retry_after_s=wait_ms / 1000, rest_s=rest_ms / 1000)
 
     def _wake(self) -> None:

@@ -9,7 +9,7 @@ from gateway.errors import CallerError, GatewayError, GatewayUnavailable, Kind
 from gateway.ledger.limits import Headroom, Limits, Window, resets_at
 from gateway.types import NANO_PER_USD
 
-_CAP_WORDS = {
+CAP_WORDS = {
     "rpm": "requests per minute",
     "tpm": "tokens per minute",
     "concurrency": "requests at the same time",
@@ -93,7 +93,7 @@ def _limited(limits: Limits, kind: str, index: int, retry_ms: int) -> CallerErro
     retry_s = retry_ms / 1000
     return CallerError(
         Kind.RATE_LIMIT,
-        f"Rate limit reached: {caps[index].limit} {_CAP_WORDS[kind]}. Please try again in {retry_s:.3f}s.",
+        f"Rate limit reached: {caps[index].limit} {CAP_WORDS[kind]}. Please try again in {retry_s:.3f}s.",
         retry_after_s=retry_s,
         details={"limit": kind},
     )
