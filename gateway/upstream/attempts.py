@@ -86,8 +86,10 @@ def _in_turns(exchange: Exchange, planned: Planned, budget: RetryBudget) -> Iter
             if exchange.failures:
                 name = candidate.deployment.name
                 health = exchange.gateway.breakers.view().get(name)
-                if health is not None and health.state != "half_open" and name not in planned.facts.health:
-                    continue
+                if health is not None and health.state != "half_open":
+                    last_resort = name in planned.facts.health
+                    if not last_resort or (rounds and health.state == "resting"):
+                        continue
                 if not _may_try_again(exchange, budget):
                     return
             yield candidate, rounds > 0

@@ -192,6 +192,16 @@ def test_a_rate_limited_deployment_rests(gateway: RunningGateway, scene: Scene) 
     assert len(scene.requests) == 1
 
 
+def test_a_resting_deployment_is_asked_once(gateway: RunningGateway, scene: Scene) -> None:
+    """Where all rest, each is asked all the same, but no request is sent twice to one that rests (decision 014)."""
+    limited = error_reply(429, "rate_limit_exceeded", retry_after="30")
+    for expected in (1, 2):
+        scene.script(*[limited] * 4)
+        scene.script_second(*[limited] * 4)
+        assert chat(gateway, scene.tier).status == 429
+        assert len(scene.requests) == len(scene.second_requests) == expected
+
+
 def test_a_failing_deployment_is_left_alone(gateway: RunningGateway, scene: Scene) -> None:
     """After five failures in a row its breaker opens, and the health report says so."""
     scene.script(*[error_reply(500)] * 5)
