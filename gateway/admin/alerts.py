@@ -113,6 +113,9 @@ class Alerts:
             except GatewayError as error:
                 _log.warning("alert_webhook_failed", why=error.kind.value)
                 continue
+            except Exception:  # whatever it is must not end the telling of all later ones
+                _log.exception("alert_webhook_failed")
+                continue
             if 200 <= status < 300:
                 return True
             _log.warning("alert_webhook_failed", status=status)

@@ -57,7 +57,10 @@ async def test_an_alert_is_posted_with_a_signature_over_time_and_body(clock: Set
     assert metrics.registry.get_sample_value("tiergate_budget_alerts_total", {"kind": "budget", "percent": "80"}) == 1
 
 
-@pytest.mark.parametrize("failures", [(500,), (302, 429), (UpstreamError(Kind.UNREACHABLE, "away"), 503)])
+@pytest.mark.parametrize(
+    "failures",
+    [(500,), (302, 429), (UpstreamError(Kind.UNREACHABLE, "away"), 503), (ValueError("nobody thought of it"),)],
+)
 async def test_a_webhook_that_fails_is_tried_again(clock: SetClock, failures: tuple[int | Exception, ...]) -> None:
     """Until it takes the alert, and then no more."""
     webhook = Webhook(*failures)
