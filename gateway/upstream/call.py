@@ -67,7 +67,9 @@ class Call:
         self.candidate = candidate
         self.permit = permit
         self.started = gateway.monotonic()
-        tags = planned.options.tags or caller.tags
+        tags = caller.tags
+        if planned.options.tags:  # a name has one value, lest its sums count an attempt twice
+            tags = tuple({**dict(tags), **dict(planned.options.tags)}.items())
         if plan.arms:
             tags = (*tags, *(arm.tag for arm in plan.arms))
         self.attempt = Attempt(

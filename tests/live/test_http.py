@@ -263,6 +263,16 @@ def test_tags_reach_the_books(gateway: RunningGateway, scene: Scene) -> None:
     assert entry["tags"] == {"team": "search", "env": "prod"}
 
 
+def test_a_requests_tags_stand_beside_its_keys(gateway: RunningGateway, scene: Scene) -> None:
+    """One of the same name takes its place, since sums by a tag count each attempt once."""
+    key = key_with(gateway, tags={"env": "prod", "app": "shop"})
+    with Talk(gateway, key) as talk:
+        body = {"model": scene.tier, "messages": HELLO}
+        answer = talk.ask(CHAT, body, headers={"x-gateway-tags": "team=search,env=dev"})
+    (entry,) = entries(gateway, answer.request_id)
+    assert entry["tags"] == {"env": "dev", "app": "shop", "team": "search"}
+
+
 def test_a_deprecated_model(gateway: RunningGateway) -> None:
     """Its replacement answers, and headers tell of what, since when and until when."""
     answer = chat(gateway, "elder-model")
