@@ -69,7 +69,7 @@ class Outbox:
         self.lost: set[str] = set()
         """Tenants of which the store has forgotten exchanges it had answered: their endings must be sent again."""
         self.known: dict[tuple[str, str], tuple[int, int]] = {}
-        """(tenant, budget counter) -> (held, posted) at the last answer that touched it."""
+        """(tenant, budget counter) -> (held, posted) at the last answer that touched it; of those touched last."""
         self.verdicts: dict[str, int] = {}
         """How many endings were DUP, LATE, ADJ or CONFLICT."""
         self.telling: dict[Passed, asyncio.Future[None] | None] = {}
@@ -149,10 +149,11 @@ class Outbox:
         self.sample(reply.now_ms)
         if receipts := [receipt for _, receipt in endings if receipt is not None]:
             self._wal.settled(receipts)
-        if len(self.known) > _MOST_KNOWN:
-            self.known.clear()
         for counter, held, posted in reply.touched:
+            self.known.pop((tenant, counter), None)
             self.known[tenant, counter] = (held, posted)
+        while len(self.known) > _MOST_KNOWN:
+            del self.known[next(iter(self.known))]
         for counter, percent, posted, limit in reply.alerts:
             self.passed(Passed(tenant, counter, percent), posted, limit)
         if reply.exceptions:

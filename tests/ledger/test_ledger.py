@@ -492,3 +492,17 @@ async def test_how_far_a_stream_has_come_is_noted_while_it_runs(store: Redis, tm
         assert a.meter is None
         await flushed(ledger)
     assert len(await audit(store)) == 1
+
+
+async def test_of_many_budgets_those_touched_last_stay_known(
+    store: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, as one for each session: what is known of a busy one is never given up."""
+    monkeypatch.setattr("gateway.ledger.outbox._MOST_KNOWN", 2)
+    limits = {name: Limits("main", budgets=(Budget(name, 2 * COST, "day", hard=False),)) for name in "abc"}
+    async with open_ledger(store, tmp_path) as ledger:
+        for name in "abca":
+            await ledger.reserve(a := attempt(), limits[name])
+            settle(ledger, a)
+            await flushed(ledger)
+        assert {name: ledger.left_share(limits[name]) for name in "abc"} == {"a": 0.0, "b": 1.0, "c": 0.5}
