@@ -76,14 +76,20 @@ def unasked() -> UpstreamError:
     return UpstreamError(Kind.BROKEN, "The provider's answer holds no message.", billed=True)
 
 
+def made_call_id(answer_id: str, at: int) -> str:
+    """An id for a call that came without: unique to the answer, the same however the answer was cut."""
+    return f"call_{answer_id.removeprefix('chatcmpl-')}_{at}"
+
+
 class Said:
     """An answer that comes in blocks (Anthropic, Converse), on its way to a message."""
 
-    __slots__ = ("_details", "_form", "_reasoning", "calls", "text")
+    __slots__ = ("_answer_id", "_details", "_form", "_reasoning", "calls", "text")
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, answer_id: str) -> None:
         """`form` is what reasoning details are marked with."""
         self._form = form
+        self._answer_id = answer_id
         self._reasoning = ""
         self._details: list[JsonObject] = []
         self.text = ""
@@ -100,7 +106,7 @@ class Said:
 
     def call(self, call_id: str | None, name: str, arguments: str) -> None:
         """A tool call; one without an id gets one."""
-        self.calls.append(tool_call(call_id or f"call_{len(self.calls)}", name, arguments))
+        self.calls.append(tool_call(call_id or made_call_id(self._answer_id, len(self.calls)), name, arguments))
 
     def choice(self, reason: str, *, refusal: str | None = None, **lists: Sequence[Any]) -> JsonObject:
         """All of it as a completion's choice; `reason` is why it ended, in OpenAI's words."""

@@ -106,7 +106,7 @@ def message_completion(body: bytes, stamp: Stamp) -> Completion:
         raise unreadable() from None
     if answer.type != "message":
         raise failure(200, {}, read_problem(body))
-    said = Said(REASONING_FORMAT)
+    said = Said(REASONING_FORMAT, stamp.id)
     annotations: list[JsonObject] = []
     citations: list[JsonObject] = []
     for block in answer.content:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from adapters.answers import JsonObject, encrypted_detail, finish_of, text_detail
+from adapters.answers import JsonObject, encrypted_detail, finish_of, made_call_id, text_detail
 from adapters.anthropic_answer import (
     FINISH,
     Answer,
@@ -133,7 +133,7 @@ class MessageStream(EventStream):
             self._on_delta(index, Delta(text=block.text or ""))
         elif block.type == "tool_use":
             place = self._calls[index] = len(self._calls)
-            self.emit_call(place, block.id or f"call_{place}", block.name or "")
+            self.emit_call(place, block.id or made_call_id(self.stamp.id, place), block.name or "")
             self._silent.add(index)
             self._on_delta(index, Delta(partial_json=arguments_of(block)))
         elif block.type == "thinking":

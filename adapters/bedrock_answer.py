@@ -127,7 +127,7 @@ def converse_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
         answer = _answer.decode(body)
     except NOT_JSON:
         raise unreadable() from None
-    said = Said(REASONING_FORMAT)
+    said = Said(REASONING_FORMAT, stamp.id)
     for block in answer.output.message.content if answer.output.message is not None else ():
         said.text += block.text or ""
         if block.citations_content is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from adapters.answers import JsonObject, encrypted_detail, finish_of, text_detail
+from adapters.answers import JsonObject, encrypted_detail, finish_of, made_call_id, text_detail
 from adapters.aws_frames import AwsSplitter
 from adapters.base import Stamp
 from adapters.bedrock_answer import EXCEPTIONS, FINISH, Block, Reasoning, tier_of, usage_of
@@ -57,7 +57,7 @@ class ConverseStream(EventStream):
         elif name == "contentBlockStart" and event.start is not None and event.start.tool_use is not None:
             place = self._calls[event.content_block_index] = len(self._calls)
             use = event.start.tool_use
-            self.emit_call(place, use.tool_use_id or f"call_{place}", use.name)
+            self.emit_call(place, use.tool_use_id or made_call_id(self.stamp.id, place), use.name)
             self._silent.add(event.content_block_index)
         elif name == "contentBlockStop":
             self._on_stop(event.content_block_index)

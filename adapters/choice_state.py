@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from adapters.answers import made_call_id
 from adapters.repair import (
     as_json,
     check_call,
     finish_reason,
-    made_call_id,
     repair_function,
     repair_logprobs,
     repair_text,

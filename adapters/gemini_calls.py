@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from adapters.answers import JsonObject, encrypted_detail, tool_call
+from adapters.answers import JsonObject, encrypted_detail, made_call_id, tool_call
 from adapters.gemini_answer import FunctionCall, PartialArg
 from adapters.gemini_contents import REASONING_FORMAT
 
@@ -20,8 +20,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\['([^']*)'\]")
 class Calls:
     """The calls of one choice so far, and what `reasoning_details` it has."""
 
-    seed: str
-    """What made ids are told apart by: unique to the request."""
+    answer_id: str
     count: int = 0
     details: int = 0
     pending: JsonObject | None = field(default=None)
@@ -29,7 +28,7 @@ class Calls:
 
     def begin(self, call: FunctionCall, signature: str | None) -> tuple[JsonObject, list[JsonObject]]:
         """The tool call, its arguments empty where they come in pieces, and the details to give with it."""
-        call_id = call.id or f"call_{self.seed}_{self.count}"
+        call_id = call.id or made_call_id(self.answer_id, self.count)
         self.count += 1
         whole = not (call.will_continue or call.partial_args)
         arguments = msgspec.json.format(bytes(call.args), indent=-1).decode()  # Gemini prints them over many lines

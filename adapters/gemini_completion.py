@@ -50,7 +50,7 @@ def generate_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
 
 
 def _choice(candidate: Candidate, stamp: Stamp) -> JsonObject:
-    calls = Calls(stamp.id.rpartition("-")[2])
+    calls = Calls(stamp.id)
     text, reasoning = "", ""
     made: list[JsonObject] = []
     details: list[JsonObject] = []

@@ -150,5 +150,5 @@ class GenerateStream(EventStream):
     def _calls_of(self, index: int) -> Calls:
         calls = self._calls.get(index)
         if calls is None:
-            calls = self._calls[index] = Calls(self.stamp.id.rpartition("-")[2])
+            calls = self._calls[index] = Calls(self.stamp.id)
         return calls

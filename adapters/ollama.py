@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.address import endpoint_at
+from adapters.answers import made_call_id
 from adapters.base import NOT_JSON, Adapter, ChatStream, Completion, Listed, Stamp
 from adapters.events import EventStream, completion_body, unreadable
 from adapters.failures import failure, read_problem
@@ -28,7 +29,6 @@ from adapters.framing import JsonLinesSplitter
 from adapters.listing import read_list
 from adapters.media import media_of
 from adapters.openai_chat import Message, arguments_of, functions_of, read_request, refuse, tool_choice_of
-from adapters.repair import made_call_id
 from gateway.chat import Chat
 from gateway.errors import UpstreamError, bad_request
 from gateway.types import Deployment, Endpoint, Provider, Usage

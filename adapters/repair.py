@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from adapters.answers import made_call_id
 from gateway.errors import Kind, UpstreamError
 
 _decode = msgspec.json.Decoder().decode
@@ -173,8 +174,3 @@ def repair_function(call: dict[str, Any]) -> bool:
         function["arguments"] = "" if arguments is None else as_json(arguments)
         changed = True
     return changed
-
-
-def made_call_id(answer_id: str, at: int) -> str:
-    """An id for a call that came without: unique to the answer, the same however the answer was cut."""
-    return f"call_{answer_id.removeprefix('chatcmpl-')}_{at}"

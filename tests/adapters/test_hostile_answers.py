@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters import ADAPTERS
+from adapters.base import Stamp
 from gateway.chat import parse_chat
 from gateway.errors import UpstreamError
 from tests.adapters.wire_harness import STAMP, replayed
@@ -102,3 +103,32 @@ def test_a_string_that_is_no_text_is_a_failure(adapter: str, key: bytes) -> None
     stream = ADAPTERS[adapter].stream(CHAT, STAMP)
     replayed(stream, [b"data: %b\n\n" % body, body + b"\n"])
     assert stream.failure is not None
+
+
+_CALLS = {
+    "anthropic": (
+        {"type": "message", "content": [{"type": "tool_use", "name": "f", "input": {}}]},
+        [
+            ("", {"type": "message_start", "message": {"type": "message"}}),
+            ("", {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f"}}),
+        ],
+    ),
+    "bedrock": (
+        {"output": {"message": {"content": [{"toolUse": {"name": "f"}}]}}},
+        [("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {"name": "f"}}})],
+    ),
+}
+
+
+@pytest.mark.parametrize("adapter", _CALLS)
+def test_calls_without_ids_get_ids_that_differ_between_answers(adapter: str) -> None:
+    """A conversation holds the calls of many answers; streamed or not, a call has one id."""
+    whole, events = _CALLS[adapter]
+    ids = set()
+    for stamp in (STAMP, Stamp("chatcmpl-another", 1)):
+        answer = json.loads(ADAPTERS[adapter].completion(json.dumps(whole).encode(), CHAT, stamp).body)
+        (call,) = answer["choices"][0]["message"]["tool_calls"]
+        out = ADAPTERS[adapter].stream(CHAT, stamp).feed(b"".join(framed(adapter, *event) for event in events))
+        assert json.dumps(call["id"]).encode() in out
+        ids.add(call["id"])
+    assert len(ids) == 2
