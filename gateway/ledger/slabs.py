@@ -236,8 +236,9 @@ class Slabs:
             price=None,
             catalog=attempt.catalog,
         )
+        store_now = self._now()
         own.limits = limits
-        own.windows = tuple([window(b, self._now()) for b in limits.budgets])
+        own.windows = tuple([window(b, store_now) for b in limits.budgets])
         requests = min(max(2 * rate, 4 * LEAST_REQUESTS), MOST_REQUESTS)
         own.hold_nano = requests * attempt.hold_nano
         try:
@@ -245,10 +246,9 @@ class Slabs:
         except GatewayUnavailable:
             return
         demand.asking = True
-        ends = min((end for b in limits.budgets if (end := resets_at(b, self._now()))), default=None)
-        until = now + (LIFE_S if ends is None else min(LIFE_S, ends - self._now()))
+        lives_s = min([LIFE_S, *(end - store_now for b in limits.budgets if (end := resets_at(b, store_now)))])
         asked = _Asked(
-            lambda verdict: self._granted(demand, own, verdict, until), lambda: self._not_granted(demand, own)
+            lambda verdict: self._granted(demand, own, verdict, now + lives_s), lambda: self._not_granted(demand, own)
         )
         lane.ask(_item(own, limits, requests, attempt), asked)
 
