@@ -107,6 +107,8 @@ class SharedHealth:
         self._clock = clock
         self._replica = token_hex(6)
         self._unsaid: dict[tuple[str, What], News] = {}
+        self._unsaid_stats: dict[str, Stats] = {}
+        self._unsaid_forgotten: set[str] = set()
         self._rounds = 0
         self._away = False
         self._repeated = Repeated("shared-health", _EVERY_S, self.step)
@@ -157,11 +159,17 @@ class SharedHealth:
                 self._breakers.hear(trouble.subject, trouble.what, left_s, trouble.reason)
 
     async def _share_statistics(self) -> None:
-        forgotten = self._statistics.take_forgotten()
+        forgotten, measured = self._unsaid_forgotten, self._unsaid_stats
+        for name in self._statistics.take_forgotten():
+            forgotten.add(name)
+            measured.pop(name, None)
+        measured |= self._statistics.take_changed()
         words: list[Any] = [_KEPT_S, int(FORGOTTEN_AFTER_S), len(forgotten), *forgotten]
-        for name, stats in self._statistics.take_changed().items():
+        for name, stats in measured.items():
             words += [f"{self._replica} {name}", _encode(stats)]
         found = await self._store.eval(_STATISTICS_LUA, 1, _STATISTICS, *words)
+        forgotten.clear()
+        measured.clear()
         heard: dict[str, list[Stats]] = {}
         for field, said in _pairs(found):
             replica, _, name = field.decode().partition(" ")

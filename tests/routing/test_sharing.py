@@ -217,6 +217,30 @@ async def test_what_is_forgotten_is_not_heard_again(here: Replica, there: Replic
     assert here.statistics.view()[NAME].samples == 1
 
 
+async def test_what_could_not_be_told_of_measurements_is_told_later(
+    here: Replica, there: Replica, store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was forgotten, and what was measured since; of what was forgotten meanwhile nothing."""
+    there.statistics.observe(NAME, failed=True)
+    await there.statistics_round()
+    send = store.eval
+
+    async def away(script: str, keys: int, key: str, *words: object) -> object:
+        if key == "{routing}:statistics":
+            raise ConnectionError
+        return await send(script, keys, key, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "eval", away)
+        here.statistics.observe(NAME, failed=True)
+        here.statistics.observe("openai/large", failed=True)
+        await here.shared.step()
+        here.statistics.forget(NAME)
+        await here.shared.step()
+    await here.statistics_round()
+    assert [field.partition(b" ")[2] for field in await store.hkeys("{routing}:statistics")] == [b"openai/large"]
+
+
 async def test_what_was_heard_long_ago_is_forgotten(here: Replica, there: Replica) -> None:
     """Also while the store is away."""
     here.statistics.observe(NAME, ttft_ms=100)
