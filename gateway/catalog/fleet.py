@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from gateway.log import get_logger
 from gateway.storage.client import Store
 
 SEEN = "{catalog}:seen"
-_EVERY_S = 1.0
 _SAID_AGAIN_S = 5.0
 _FORGOTTEN_S = 15.0
 _RECORDED = "found in the catalog file"
@@ -65,6 +63,7 @@ class Fleet:
         self._recorded = ""
         self._said: tuple[str, str | None] | None = None
         self._said_at = 0.0
+        self._away = False
         self._log = get_logger("catalog")
 
     async def members(self) -> list[Member]:
@@ -73,18 +72,15 @@ class Fleet:
         alive = [m for text in found if (m := _member.decode(text)).at > self._clock() - _FORGOTTEN_S]
         return sorted(alive, key=lambda member: member.name)
 
-    async def run(self) -> None:
-        """Until cancelled. A store that is away delays this and nothing else."""
-        away = False
-        while True:
-            try:
-                await self.step()
-                away = False
-            except (RedisError, OSError, msgspec.DecodeError) as error:
-                if not away:
-                    self._log.warning("catalog_store_away", error=type(error).__name__)
-                away = True
-            await asyncio.sleep(_EVERY_S)
+    async def try_step(self) -> None:
+        """One round, in the background. A store that is away delays this and nothing else."""
+        try:
+            await self.step()
+            self._away = False
+        except (RedisError, OSError, msgspec.DecodeError) as error:
+            if not self._away:
+                self._log.warning("catalog_store_away", error=type(error).__name__)
+            self._away = True
 
     async def step(self) -> None:
         """One round: what was learned, what was loaded, what this process serves by.

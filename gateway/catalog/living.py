@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from gateway.background import end
+from gateway.background import Repeated, end
 from gateway.catalog.findings import Findings
 from gateway.catalog.fleet import Fleet
-from gateway.catalog.refresh import Discovery
+from gateway.catalog.refresh import LEAST_S, Discovery
 from gateway.catalog.source import CatalogSource
 from gateway.catalog.verify import KeyChecks
 from gateway.catalog.versions import Versions
@@ -25,6 +26,8 @@ from gateway.upstream.client import Upstream
 TRAFFIC_DAYS = 7
 """A model that vanishes after carrying traffic within so many days is alerted of."""
 _TENANT = "main"
+_ROUND_S = 1.0
+"""How often this process tells the fleet of itself, and looks for keys to check."""
 
 _log = get_logger("catalog")
 
@@ -82,9 +85,15 @@ class LivingCatalog:
         self._store = store
         self._clock = clock
         self._in_store = in_store
-        self._discover_every_s = discover_every_s
         self._on_vanished = on_vanished
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._repeated = [
+            Repeated("catalog-fleet", _ROUND_S, self.fleet.try_step),
+            Repeated("catalog-keys", _ROUND_S, partial(self.checks.check_due, source)),
+        ]
+        if discover_every_s:
+            due = partial(self.discovery.refresh_due, discover_every_s)
+            self._repeated.append(Repeated("catalog-discovery", min(discover_every_s, LEAST_S), due))
 
     async def start(self) -> None:
         """Takes up what is known already, then keeps everything up to date in the background.
@@ -96,19 +105,15 @@ class LivingCatalog:
         if self._in_store:
             await self.source.follow(self.versions)
         await self.fleet.step()
-        running = {
-            "catalog-watch": self.source.watch(),
-            "catalog-fleet": self.fleet.run(),
-            "catalog-keys": self.checks.run(self.source),
-        }
-        if self._discover_every_s:
-            running["catalog-discovery"] = self.discovery.run(self._discover_every_s)
-        self._tasks = [asyncio.create_task(work, name=name) for name, work in running.items()]
+        self._watching = asyncio.create_task(self.source.watch(), name="catalog-watch")
+        for work in self._repeated:
+            await work.start()
 
     async def close(self) -> None:
         """Ends what runs in the background."""
-        await end(*self._tasks)
-        self._tasks.clear()
+        if self._watching is not None:
+            await end(self._watching)
+        await asyncio.gather(*(work.close() for work in self._repeated))
         with contextlib.suppress(RedisError, OSError):  # it is forgotten by itself soon
             await self.fleet.leave()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from redis.exceptions import RedisError
 
 from adapters import ADAPTERS
 from adapters.base import Listed
@@ -78,22 +79,19 @@ class Discovery:
         prices = await asyncio.to_thread(self._prices)
         return list(await asyncio.gather(*(self._one(providers[name], prices, force) for name in names)))
 
-    async def run(self, every_s: float) -> None:
-        """Refreshes each provider whose list is older than `every_s`, until cancelled. One replica asks for all."""
-        while True:
-            await asyncio.sleep(min(every_s, LEAST_S))
-            try:
-                listings = await self._findings.listings()
-                now = self._clock()
-                due = [
-                    name
-                    for name, provider in self._source.current.providers.items()
-                    if provider.unavailable is None
-                    and (name not in listings or now - listings[name].asked_at >= every_s)
-                ]
-                await self._all(due, force=False)
-            except Exception as error:  # the next round tries again
-                _log.warning("catalog_discovery_failed", error=type(error).__name__)
+    async def refresh_due(self, every_s: float) -> None:
+        """Refreshes each provider whose list is older than `every_s`. One replica asks for all."""
+        try:
+            listings = await self._findings.listings()
+            now = self._clock()
+            due = [
+                name
+                for name, provider in self._source.current.providers.items()
+                if provider.unavailable is None and (name not in listings or now - listings[name].asked_at >= every_s)
+            ]
+            await self._all(due, force=False)
+        except (RedisError, OSError) as error:  # the next round tries again
+            _log.warning("catalog_discovery_failed", error=type(error).__name__)
 
     def _prices(self) -> list[PriceData]:
         if self._price_data is None:

@@ -147,7 +147,10 @@ class CatalogSource:
     async def watch(self) -> None:
         """Reloads whenever the document changes, or within seconds a file with a secret, until cancelled."""
         async for _ in self._place.changes():
-            await self._reload_if_changed()
+            try:
+                await self._reload_if_changed()
+            except Exception:  # whatever was wrong with this document, the next one is to be seen
+                self._log.exception("catalog_reload_failed")
 
     async def _compile(self, checked: Checked) -> None:
         """Puts a document in force; the caller holds the lock."""

@@ -89,14 +89,8 @@ class KeyChecks:
                 found[name] = f"its key is not verified: {verdict.reason}"
         return found
 
-    async def run(self, source: CatalogSource) -> None:
-        """Checks what is due, all providers at once, every second until cancelled."""
-        while True:
-            await self.check_due(source)
-            await asyncio.sleep(1.0)
-
     async def check_due(self, source: CatalogSource) -> None:
-        """Checks keys that never were, and those that were not good a minute ago."""
+        """Checks keys that never were, and those that were not good a minute ago, all providers at once."""
         now = self._monotonic()
         due = {}
         for name, provider in self._concerned(source).items():

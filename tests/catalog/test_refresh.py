@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from books import until
 from clocks import SetClock
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -288,3 +289,16 @@ async def test_a_provider_that_cannot_be_asked_is_not_offered_either(open_catalo
     living = open_catalog(DOCUMENT.replace("api_key: env:ONE, def", "api_key: env:ONE, verify: true, def"))
     await living.checks.check_due(living.source)
     assert "could not be asked" in living.checks.unusable(living.source)["one"]
+
+
+async def test_a_failure_that_nobody_expected_does_not_end_the_checks(open_catalog: Open, network: Network) -> None:
+    """The key is checked in a later round, and the provider is offered then."""
+    right, network.lists["one"] = network.lists["one"], LookupError("of whatever kind")
+    living = open_catalog(DOCUMENT.replace("api_key: env:ONE, def", "api_key: env:ONE, verify: true, def"))
+    await living.start()
+    try:
+        await until(lambda: bool(network.asked))
+        network.lists["one"] = right
+        await until(lambda: living.source.current.providers["one"].unavailable is None)
+    finally:
+        await living.close()

@@ -79,6 +79,20 @@ async def test_a_file_replaced_by_renaming_is_seen(watched: Watched, path: Path,
     assert set((await watched.next()).presets) == {"exact"}
 
 
+async def test_a_failure_that_nobody_expected_does_not_end_the_watch(
+    watched: Watched, path: Path, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look takes up the edit at which it came."""
+
+    async def fail() -> bool:
+        monkeypatch.undo()
+        raise LookupError
+
+    monkeypatch.setattr(watched.source, "reload", fail)
+    write(path, document.replace("precise:", "exact:"))
+    assert set((await watched.next()).presets) == {"exact"}
+
+
 async def test_a_mounted_volume_that_moves_a_link_is_seen(tmp_path: Path, document: str) -> None:
     """The file is a link through a folder link, which is swapped."""
     for version, name in (("v1", "precise"), ("v2", "exact")):
