@@ -126,8 +126,14 @@ class Discovery:
             listed, by_hand = await self._list(provider, before)
             if not listed:
                 raise CatalogError("its list is empty")
-        except (UpstreamError, CatalogError, ValueError) as error:
-            reason = error.message if isinstance(error, UpstreamError) else str(error)
+        except Exception as error:
+            if isinstance(error, UpstreamError):
+                reason = error.message
+            elif isinstance(error, CatalogError | ValueError):
+                reason = str(error)
+            else:  # an adapter's fault, and of no concern to other providers
+                reason = f"it could not be asked ({type(error).__name__})"
+                _log.exception("catalog_list_broke", provider=name)
             kept = before or Listing(provider=name, asked_at=now)
             await self._findings.note(msgspec.structs.replace(kept, asked_at=now, error=reason))
             _log.warning("catalog_list_failed", provider=name, reason=reason)

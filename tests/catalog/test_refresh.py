@@ -104,9 +104,12 @@ def by_name(outcomes: list[Outcome]) -> dict[str, Outcome]:
     return {outcome.provider: outcome for outcome in outcomes}
 
 
-async def test_all_are_asked_and_one_failure_hides_no_other(open_catalog: Open, network: Network) -> None:
+@pytest.mark.parametrize("failure", [httpx.ConnectError("no route"), LookupError("as an adapter's fault")])
+async def test_all_are_asked_and_one_failure_hides_no_other(
+    open_catalog: Open, network: Network, failure: Exception
+) -> None:
     """A provider without a key is not asked; one without a list API has a list kept by hand."""
-    network.lists["one"] = httpx.ConnectError("no route")
+    network.lists["one"] = failure
     network.lists["two"] = ["alpha-x", "spare-1", "gamma"]
     found = by_name(await open_catalog().discovery.refresh())
     assert found["one"].state == "failed"
