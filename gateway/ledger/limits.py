@@ -72,7 +72,8 @@ class Limits:
 
     def __hash__(self) -> int:
         """Of what tells nearly all of them apart: this is asked for at each request, and budgets have many members."""
-        return hash((self.tenant, self.record, self.budgets[0].id if self.budgets else ""))
+        budget, rate = self.budgets[-1].id if self.budgets else "", self.rpm[-1].scope if self.rpm else ""
+        return hash((self.tenant, self.record, budget, rate))
 
     @property
     def enforced(self) -> bool:
@@ -113,8 +114,6 @@ class Headroom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     budget_left_nano: int | None = None
     mode: LimitsMode = "exact"
 
-
-UNLIMITED = Headroom()
 
 _KEPT_AFTER = 35 * 86_400
 

@@ -23,8 +23,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-from gateway.errors import GatewayUnavailable, Kind
 from gateway.ledger.records import encode_price
+from gateway.ledger.refusal import unavailable
 from gateway.types import Price
 
 Fsync = Literal["group", "always"]
@@ -73,6 +73,12 @@ class _Segment:
             path.unlink()
             raise
 
+    def discard(self) -> None:
+        """Takes back a segment that holds nothing yet."""
+        self.memory.close()
+        os.close(self.fd)
+        self.path.unlink()
+
 
 class Wal:
     """The log of this process, in a directory of its own that is locked while the process lives."""
@@ -119,7 +125,7 @@ class Wal:
             GatewayUnavailable: LEDGER_DOWN, there is no room for it.
         """
         if self._closed or self.broken:
-            raise _unavailable(self.broken or "the ledger is closed")
+            raise unavailable(self.broken or "the ledger is closed")
         definition = b""
         if price is not None and self._current.prices.get(price.price_id) is not price:
             definition = encode_price(price)
@@ -154,7 +160,7 @@ class Wal:
         if self._at_once:
             self._flush(self._current.fd)
             if self.broken:
-                raise _unavailable(self.broken)
+                raise unavailable(self.broken)
 
     def end(self, sequence: int, ending: bytes) -> None:
         """Writes an ending into the room reserved for it."""
@@ -225,21 +231,25 @@ class Wal:
 
     def _roll(self, size: int) -> None:
         if self._reserved + size + ENDING_ROOM > self._size:
-            raise _unavailable("too many attempts are under way")
+            raise unavailable("too many attempts are under way")
         filled = self._current
         try:
             self._current = self._next_segment()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 self.broken = f"the write-ahead log cannot be extended: {error.strerror}"
-            raise _unavailable("there is no room for the write-ahead log") from error
+            raise unavailable("there is no room for the write-ahead log") from error
         filled.memory.close()  # its pages stay with the kernel until they are flushed
         self._syncer.submit(self._retire, filled.fd)
 
     def _next_segment(self) -> _Segment:
         segment = _Segment(self.directory / f"{self._number + 1:08d}.log", self._size)
         if self._at_once:
-            flush_folder(self.directory)
+            try:
+                flush_folder(self.directory)
+            except OSError:
+                segment.discard()  # else the next one of this name meets it
+                raise
         segment.touched_at = self._monotonic()
         self._number += 1
         self._segments.append(segment)
@@ -259,12 +269,6 @@ class Wal:
             os.fdatasync(fd)
         except OSError as error:
             self.broken = f"the write-ahead log cannot be flushed: {error.strerror}"
-
-
-def _unavailable(why: str) -> GatewayUnavailable:
-    return GatewayUnavailable(
-        Kind.LEDGER_DOWN, f"The gateway cannot book this request now: {why}. Try again later.", retry_after_s=1.0
-    )
 
 
 def _make_locked(directory: Path) -> int:

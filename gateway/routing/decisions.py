@@ -25,7 +25,7 @@ from gateway.storage.client import Store
 
 _FLUSH_S = 0.5
 _MOST_WAITING = 50_000
-"""Records beyond this are lost while the store is away: they explain the past, they are not money."""
+"""Records beyond this, the oldest, are lost while the store is away: they explain the past, they are not money."""
 _BATCH = 256
 """Records of one write: this process does not stand still for longer than some 0.3 ms over one."""
 _CIRCUMSTANCES = "{decisions}:circumstances"
@@ -78,24 +78,30 @@ class Decisions:
 
     async def flush(self) -> None:
         """Writes what waits."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        if not self._waiting:
             return
+        batches, self._waiting = _batches(self._waiting), []
+        circumstances, self._circumstances = self._circumstances, {}
+        documents, self._documents = self._documents, {}
         kept_s = (self._kept_hours + 1) * 3600
         try:
-            for name, fields in ((_CIRCUMSTANCES, self._circumstances), (_DOCUMENTS, self._documents)):
+            for name, fields in ((_CIRCUMSTANCES, circumstances), (_DOCUMENTS, documents)):
                 if fields:
                     await self._store.hset(name, mapping=fields)
                 await self._store.expire(name, kept_s)
-            self._circumstances, self._documents = {}, {}
-            for minute, records in _by_minute(waiting):
-                for start in range(0, len(records), _BATCH):
-                    batch = records[start : start + _BATCH]
-                    name = _name(minute)
-                    await self._store.hset(name, _span(batch), b"\n".join([line for _, line in batch]))
-                    await self._store.expire(name, kept_s)
+            while batches:
+                minute, batch = batches[0]
+                name = _name(minute)
+                await self._store.hset(name, _span(batch), b"\n".join([line for _, line in batch]))
+                await self._store.expire(name, kept_s)
+                del batches[0]
         except (RedisError, OSError) as error:
-            log.warning("decisions_lost", count=len(waiting), error=type(error).__name__)
+            self._circumstances = circumstances | self._circumstances
+            self._documents = documents | self._documents
+            waiting = [kept for _, batch in batches for kept in batch] + self._waiting
+            lost = max(0, len(waiting) - _MOST_WAITING)
+            self._waiting = waiting[lost:]
+            log.warning("decisions_wait", count=len(self._waiting), lost=lost, error=type(error).__name__)
 
     async def find(self, request_id: str, tenant: str) -> Record | None:
         """The record of a tenant's request; None where none is kept.
@@ -157,6 +163,15 @@ class Decisions:
                 for request_id, raw in _lines(await self._store.hget(name, span)):
                     if _milliseconds(request_id) >= at * 1000 and decode(raw).tenant == tenant:
                         yield request_id, bytes(raw)
+
+
+def _batches(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:
+    """The records in the pieces that they are written in, each with its minute."""
+    return [
+        (minute, of_minute[start : start + _BATCH])
+        for minute, of_minute in _by_minute(records)
+        for start in range(0, len(of_minute), _BATCH)
+    ]
 
 
 def _by_minute(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:

@@ -47,7 +47,6 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, tag_field="event", tag="
     deployment: str | None = None
     latency_ms: float = 0.0
     ttft_ms: float | None = None
-    overhead_ms: float | None = None
     code: str | None = None
     substituted: str | None = None
     warnings: list[str] = []
@@ -70,10 +69,10 @@ class RequestLog:
         self._writer = Repeated("request-log", self.FLUSH_S, self._write)
 
     def record(self, record: RequestRecord) -> None:
-        """Has a request logged and counted: now where it fills a batch, else soon."""
+        """Has a request logged and counted: at once where it fills a batch, else soon."""
         self._waiting.append(record)
-        if len(self._waiting) >= self.BATCH:
-            self.flush()
+        if len(self._waiting) == self.BATCH:
+            self._writer.hurry()
 
     async def start(self) -> None:
         await self._writer.start()

@@ -39,6 +39,8 @@ async def first_to_answer(exchange: Exchange, planned: Planned) -> Call:
             despite_rest=deployment.name in planned.facts.health,
         )
         if permit is None:
+            if exchange.failures:
+                budget.give_back()  # it was no retry
             continue
         call = Call(exchange, planned, candidate, permit)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gateway.errors import GatewayUnavailable, Kind
 from gateway.ledger.history import read_log
 from gateway.ledger.limits import Limits
 from gateway.ledger.records import NO_USAGE, encode
-from gateway.ledger.wal import Record, Wal, lock_directory, read_segment
+from gateway.ledger.wal import ENDING_ROOM, Record, Wal, lock_directory, read_segment
 from gateway.settings import Settings
 
 ENDING = encode(("P", 7, NO_USAGE, "provider", "complete", 1, None, None, 200, False))
@@ -256,6 +257,25 @@ async def test_always_means_before_it_is_sent(store: Redis, tmp_path: Path, disk
         assert disk.kinds()[-1] == Record.ENDING
         await flushed(ledger)
         await audit(store)
+
+
+async def test_a_segment_that_could_not_be_kept_is_made_again(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file does not stand in the way of the next try."""
+    wal = Wal(tmp_path / "wal", monotonic=time.monotonic, segment_bytes=8 * ENDING_ROOM, fsync="always")
+
+    def no_room(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    first = wal.begin(Record.BEGUN, b"x" * 5 * ENDING_ROOM, None)
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.ledger.wal.flush_folder", no_room)
+        with pytest.raises(GatewayUnavailable, match="no room"):
+            wal.begin(Record.BEGUN, b"x" * 2 * ENDING_ROOM, None)
+    second = wal.begin(Record.BEGUN, b"x" * 2 * ENDING_ROOM, None)
+    assert (first[1], second[1]) == (1, 2)
+    await wal.close()
 
 
 async def test_in_groups_nobody_waits_for_the_disk(store: Redis, tmp_path: Path, disk: Disk) -> None:

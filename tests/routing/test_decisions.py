@@ -105,16 +105,41 @@ async def test_the_catalog_is_kept_as_long_as_its_records(store: Redis) -> None:
     assert await decisions.document(BOTH.version) is None
 
 
-async def test_a_store_that_is_away_costs_records_only(own_store: StoreServer) -> None:
-    """They explain the past; serving goes on."""
+async def test_records_wait_for_a_store_that_is_away(own_store: StoreServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are allowed, the newest; serving goes on."""
+    monkeypatch.setattr("gateway.routing.decisions._MOST_WAITING", 3)
     store = own_store.client()
     decisions = Decisions(store, kept_hours=1)
     own_store.stop()
-    keep(decisions, recorded())
+    kept = [recorded() for _ in range(5)]
+    for earlier in kept[:3]:
+        keep(decisions, earlier)
+    await decisions.flush()
+    for later in kept[3:]:
+        decisions._waiting.append((later[0], encode((later[0], decode(later[1])))))
     await decisions.flush()
     own_store.start()
-    assert await listed(decisions, NOW - 10, NOW) == set()
+    assert await listed(decisions, NOW - 10, NOW) == {request_id for request_id, _ in kept[2:]}
     await store.aclose()
+
+
+async def test_what_begins_amid_a_write_is_written_with_the_next(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalog that is loaded just then would else be unknown to all its decisions."""
+    decisions = Decisions(store, kept_hours=1)
+    decisions.begin(BOTH, b"both")
+    keep(decisions, recorded())
+    real, begun = decisions._store.expire, []
+
+    async def expire(*asked: Any) -> Any:
+        if not begun:
+            begun.append(decisions.begin(ONE, b"one"))
+        return await real(*asked)
+
+    monkeypatch.setattr(decisions._store, "expire", expire)
+    await decisions.flush()
+    keep(decisions, recorded(ONE))
+    await decisions.flush()
+    assert await decisions.unavailable(circumstances(ONE)[0]) is not None
 
 
 def test_records_hold_no_words_of_the_caller() -> None:
