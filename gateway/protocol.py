@@ -28,7 +28,8 @@ log = get_logger("server")
 _JOIN_BYTES = 32 * 1024
 """Bodies up to this size are copied behind their head; larger ones are handed over apart."""
 _HEAD_BYTES = 64 * 1024
-"""A request's head that is longer and has not come in one read is refused: until it is whole nobody knows who asks."""
+"""A request's head that is longer and has not come in one read is refused: until it is whole nobody knows who asks. So
+are trailers and what else is neither head nor body."""
 
 
 _WRITE_BYTES = 8 * 1024
@@ -166,9 +167,10 @@ class Protocol(HttpToolsProtocol):
     _idle_since = 0.0
     _heard = False
     """Whether anything has come since the timer last looked."""
-    _in_head = False
-    _head_bytes = 0
-    """How much of the reads so far belongs to a head that is not whole yet."""
+    _moved = False
+    """Whether the last read has brought a whole head, a piece of body or a request's end."""
+    _aside_bytes = 0
+    """How much has come since one did."""
     _hot: Mapping[bytes, Hot] = {}
     _receiving: Direct | None = None
     """The request past ASGI whose body is coming in."""
@@ -184,7 +186,7 @@ class Protocol(HttpToolsProtocol):
         self._look_again_in(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
+        self._heard, self._moved = True, False
         try:
             try:
                 self.parser.feed_data(data)
@@ -194,10 +196,9 @@ class Protocol(HttpToolsProtocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # the latter: again, or CONNECT
             self.send_400_response("What was sent cannot be read as an HTTP request.")
         else:
-            if self._in_head:
-                self._head_bytes += len(data)
-                if self._head_bytes > _HEAD_BYTES:
-                    self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
+            self._aside_bytes = 0 if self._moved else self._aside_bytes + len(data)
+            if self._aside_bytes > _HEAD_BYTES:
+                self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
 
     def eof_received(self) -> None:
         """The caller will send no more, and the transport closes: what was answered in this turn goes out first."""
@@ -206,10 +207,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._moved = True
         hot = self._hot.get(self.url)
         if hot is not None and self._begin_direct(hot):
             return
@@ -219,6 +219,7 @@ class Protocol(HttpToolsProtocol):
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        self.headers = []  # where trailers go, which are no part of the head: a proxy may have looked at that alone
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -241,12 +242,14 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
+        self._moved = True
         if self._receiving is not None:
             self._receiving.parts.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._moved = True
         direct, self._receiving = self._receiving, None
         if direct is None:
             super().on_message_complete()
@@ -268,7 +271,7 @@ class Protocol(HttpToolsProtocol):
         """
         method, version = self.scope["method"].encode(), self.scope["http_version"].encode()
         first = b"%b %b HTTP/%b\r\n" % (method, self.url, version)
-        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        kept = [b"%b: %b\r\n" % header for header in self.scope["headers"] if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         return first + b"".join(kept) + b"\r\n"
 

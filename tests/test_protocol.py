@@ -36,6 +36,8 @@ async def _answer(path: str, inbound: Inbound) -> None:
             await inbound.write(b"two")
         case "/echo":
             await inbound.write(b"POST " + body)
+        case "/names":
+            await inbound.write(b" ".join(name for name, _ in inbound.headers))
         case "/size":
             await inbound.write(b"%d" % len(body))
         case "/silent":
@@ -54,7 +56,7 @@ async def _answer(path: str, inbound: Inbound) -> None:
 
 
 _told: dict[str, asyncio.Future[bool]] = {}
-_PATHS = ("/whole", "/long", "/parts", "/echo", "/size", "/silent", "/broken", "/gone")
+_PATHS = ("/whole", "/long", "/parts", "/echo", "/names", "/size", "/silent", "/broken", "/gone")
 
 
 class _App:
@@ -245,6 +247,28 @@ async def test_an_endless_head_is_refused() -> None:
         assert head.startswith(b"HTTP/1.1 431 ")
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
         assert await reader.read() == b""
+
+
+_CHUNKED = b"POST /names HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
+
+
+async def test_trailers_are_no_headers() -> None:
+    """A proxy in front may have looked at the head alone, and taken out of it what callers may not say."""
+    async with _served() as (reader, writer):
+        writer.write(_CHUNKED + b"x-one: 1\r\nauthorization: Bearer x\r\n\r\n")
+        assert (await _reply(reader))[1] == b"host transfer-encoding"
+        writer.write(_GET % (b"/names", b""))
+        assert (await _reply(reader))[1] == b"host"
+
+
+async def test_endless_trailers_end_the_connection() -> None:
+    """They are kept by nobody, but the parser keeps the one that is coming in."""
+    async with _served() as (reader, writer):
+        writer.write(_CHUNKED)
+        for number in range(17):
+            await asyncio.sleep(0.01)
+            writer.write(b"x-%d: %b\r\n" % (number, b"a" * 4000))
+        assert await asyncio.wait_for(reader.read(), 10) == b""
 
 
 _UPGRADES = {
