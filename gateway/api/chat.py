@@ -188,11 +188,11 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
     assert stream is not None
     assert response is not None
     inbound.reply(200, EVENT_STREAM_LINES + _lines(exchange, call))
-    out = call.first
+    out, call.first = call.first, b""
     try:
         if not stream.finished:
-            await inbound.write(out, more=True)
-            out = b""
+            writing, out = inbound.write(out, more=True), b""  # not to be written again, nor held, while it waits
+            await writing
             async for data in response.chunks():
                 out = stream.feed(data)
                 data = b""  # not to be held while the caller reads
@@ -201,8 +201,8 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
                 if exchange.caller_left:
                     exchange.count_drained(stream.output_bytes)
                 if out:
-                    await inbound.write(out, more=True)
-                    out = b""
+                    writing, out = inbound.write(out, more=True), b""
+                    await writing
         last = call.end_of_stream()
         cost = call.complete()
         if exchange.planned is not None and exchange.planned.options.show_cost:
