@@ -18,12 +18,13 @@ _HOLD_BYTES = 40 * 1024
 class Corked:
     """Stands for a transport. Whatever else is done to it comes after what was written before."""
 
-    __slots__ = ("_held", "_loop", "_transport", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
+    __slots__ = ("_loop", "_transport", "get_extra_info", "held", "is_closing", "pause_reading", "resume_reading")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._held: bytes = b""
+        self.held: bytes = b""
+        """What waits for the end of this turn, or was not written because the line closed before."""
         self.get_extra_info: Callable[..., Any] = transport.get_extra_info
         self.is_closing = transport.is_closing
         self.pause_reading = transport.pause_reading
@@ -31,35 +32,32 @@ class Corked:
 
     def write(self, data: bytes) -> None:
         """Writes at the end of this turn; at once where something waits already, or this is long."""
-        if self._held:
+        if self.held or len(data) > _HOLD_BYTES:
             self.flush()
-            self._transport.write(data)
-        elif len(data) > _HOLD_BYTES:
-            self._transport.write(data)
+            if not self.is_closing():  # else a piece that comes before this one stays
+                self._transport.write(data)
         elif data:
-            self._held = data
+            self.held = data
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Writes what waits."""
-        held, self._held = self._held, b""
-        if held and not self._transport.is_closing():
+        """Writes what waits; where the line is closing it goes nowhere, and stays."""
+        if self.held and not self._transport.is_closing():
+            held, self.held = self.held, b""
             self._transport.write(held)
 
     def writelines(self, pieces: Iterable[bytes]) -> None:
         self.flush()
-        self._transport.writelines(pieces)
+        if not self.is_closing():
+            self._transport.writelines(pieces)
 
     def close(self) -> None:
         self.flush()
         self._transport.close()
 
     def abort(self) -> None:
-        self._held = b""
+        self.held = b""
         self._transport.abort()
 
     def get_write_buffer_size(self) -> int:
-        return len(self._held) + self._transport.get_write_buffer_size()
-
-    def set_write_buffer_limits(self, high: int) -> None:
-        self._transport.set_write_buffer_limits(high)
+        return len(self.held) + self._transport.get_write_buffer_size()

@@ -229,6 +229,9 @@ class Connection(asyncio.BufferedProtocol):
         if response is None or parser is None:
             self.drop()  # an idle connection has nothing to say
             return
+        if self._transport is not None and self._transport.held:
+            self.fail(Disconnected("the peer spoke before it was asked", sent=False, stale=True))
+            return
         poisoned = False
         had = len(self._parts)
         arrived = len(data)
@@ -259,6 +262,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._overfull()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        asked = self._transport is None or not self._transport.held
         self._transport = None
         self._parser = None  # parser and connection refer to each other
         self._watch.closed(self)
@@ -273,8 +277,8 @@ class Connection(asyncio.BufferedProtocol):
         elif self._in_body or self._head_bytes:
             self.fail(Truncated("the connection ended within the response"))
         else:
-            stale = self.reused and self._watch.clock() - self._started_at < _STALE_S
-            self.fail(Disconnected("the connection ended before the response began", stale=stale))
+            stale = not asked or (self.reused and self._watch.clock() - self._started_at < _STALE_S)
+            self.fail(Disconnected("the connection ended before the response began", sent=asked, stale=stale))
 
     # ------------------------------------------------------------ called by the parser
 

@@ -46,6 +46,29 @@ async def test_bytes_that_wait_on_an_idle_connection_are_nobodys_answer(engine: 
         assert peer.accepted == 2
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["speaks", "leaves"])
+async def test_a_peer_that_moves_before_the_request_has_left(engine: Engine, lost: bool) -> None:
+    """The request still waits for the end of the loop's turn: it was not sent, and goes to a fresh connection."""
+
+    async def handle(session: Session) -> None:
+        while True:
+            bodies.append((session.number, (await session.request()).rpartition(b"\r\n")[2]))
+            await session.send(answer(b"ok"))
+
+    bodies: list[tuple[int, bytes]] = []
+    async with listening(handle) as peer:
+        assert await (await engine.send(peer.endpoint(), b"first", _TIMEOUTS)).read() == b"ok"
+        (connection,) = engine._watch.open
+        sending = asyncio.ensure_future(engine.send(peer.endpoint(), b"second", _TIMEOUTS))
+        await asyncio.sleep(0)
+        if lost:
+            connection._transport._transport.abort()
+        else:
+            connection.data_received(answer(b"evil"))
+        assert await (await sending).read() == b"ok"
+        assert bodies == [(0, b"first"), (1, b"second")]
+
+
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 async def test_a_request_swallowed_by_a_stale_connection_is_sent_again(engine: Engine, reset: bool) -> None:
     """The peer hung up just as the request was written: it goes out once more, on a fresh connection."""
