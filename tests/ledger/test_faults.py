@@ -45,6 +45,13 @@ from gateway.storage.client import connect
 from gateway.storage.embedded import EmbeddedStore
 
 
+async def booked(ledger: Ledger) -> None:
+    """One attempt begun and settled, and in the store."""
+    ledger.begin(a := attempt())
+    settle(ledger, a)
+    await flushed(ledger)
+
+
 @pytest.mark.parametrize(("slab_rate", "requests"), [(NO_SLABS, 150), (0, 1_500)])
 async def test_lost_answers_change_nothing(
     own: Redis, own_store: StoreServer, tmp_path: Path, slab_rate: int, requests: int
@@ -145,9 +152,7 @@ async def test_a_store_that_forgot_is_told_again(own: Redis, tmp_path: Path) -> 
             settle(ledger, a)
         await flushed(ledger)
         await own.flushall()
-        ledger.begin(a := attempt())
-        settle(ledger, a)
-        await flushed(ledger)
+        await booked(ledger)
 
         async def told_again() -> bool:
             return len(await journal(own)) == 21 and await ledger.spent("main", limits.budgets[0]) == (0, HOLD)
@@ -174,9 +179,7 @@ async def test_what_could_not_be_told_again_is_told_later(
 
     monkeypatch.setattr("gateway.ledger.upkeep.read_log", fails_once)
     async with open_ledger(own, tmp_path) as ledger:
-        ledger.begin(a := attempt())
-        settle(ledger, a)
-        await flushed(ledger)
+        await booked(ledger)
         await own.flushall()
         ledger.begin(a := attempt())
         settle(ledger, a)
@@ -281,9 +284,7 @@ async def test_a_full_store_refuses_holds_and_takes_endings(own: Redis, tmp_path
         with pytest.raises(GatewayUnavailable):
             await ledger.reserve(attempt(), budget(10**9))
         settle(ledger, before)
-        ledger.begin(a := attempt())
-        settle(ledger, a)
-        await flushed(ledger)
+        await booked(ledger)
         assert len(await journal(own)) == 2
         await own.config_set("maxmemory", "0")
         await ledger.reserve(a := attempt(), budget(10**9))
@@ -314,9 +315,7 @@ async def test_what_does_not_fit_in_memory_is_read_back_from_the_log(
     """A long outage fills the disk, not the memory."""
     monkeypatch.setattr(lanes, "MAX_WAITING", 10)
     async with open_ledger(own, tmp_path) as ledger:
-        ledger.begin(a := attempt())
-        settle(ledger, a)
-        await flushed(ledger)
+        await booked(ledger)
         own_store.stop()
         for _ in range(50):
             ledger.begin(a := attempt())
