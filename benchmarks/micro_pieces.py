@@ -24,7 +24,7 @@ from benchmarks.micro_ledger import LIMITS, USAGE, attempt
 from benchmarks.translated_upstream import anthropic, gemini
 from gateway.api.replies import limit_lines
 from gateway.callers.caller import Caller
-from gateway.callers.callers import Callers
+from gateway.callers.callers import Callers, name_of
 from gateway.callers.keys import Pepper
 from gateway.callers.records import KeyRecords
 from gateway.callers.roles import Role
@@ -63,7 +63,7 @@ def cases(callers: Callers) -> Iterator[dict[str, Callable[[], object]]]:
         works |= _translation(name, answer, stream)
     events = anthropic()
     works["SSE split, 50 events at once"] = lambda: SseSplitter().feed(events)
-    works["auth, a key in use"] = lambda: callers.cached(_AUTHORIZATION)
+    works["auth, a key in use"] = lambda: callers.cached(name_of(_AUTHORIZATION))
     works["worst case of a hard budget"] = lambda: worst_case(sealed, LIMITS)
     sealed = attempt()
     envelope = sealed.seal()

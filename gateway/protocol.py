@@ -18,6 +18,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from gateway.api.inbound import NO_HEAD, Head
 from gateway.corked import Corked
 from gateway.errors import CallerError, Kind
 from gateway.ledger.attempt import new_request_id
@@ -32,6 +33,8 @@ _HEAD_BYTES = 64 * 1024
 are trailers and what else is neither head nor body."""
 
 
+_DIGITS = 10
+"""More of them than any body's length has that is taken here."""
 _WRITE_BYTES = 8 * 1024
 """What may wait for a caller to read it; the rest waits at the provider."""
 
@@ -62,15 +65,8 @@ class Direct:
     _lines = b""
     _on_left: Callable[[], None] | None = None
 
-    def __init__(
-        self, connection: Protocol, headers: list[tuple[bytes, bytes]], fields: dict[bytes, bytes], *, keep_alive: bool
-    ) -> None:
-        self.headers = headers
-        """Every header line."""
-        self.fields = fields
-        """Headers by lower-case name."""
-        self.distinct = len(fields) == len(headers)
-        """Whether no header came twice; of those that did `fields` has the last."""
+    def __init__(self, connection: Protocol, head: Head, *, keep_alive: bool) -> None:
+        self.head = head
         self.keep_alive = keep_alive
         self.parts: list[bytes] = []
         self._connection = connection
@@ -90,7 +86,7 @@ class Direct:
 
         What is left to do may take long, and the request has been read: its headers are let go.
         """
-        self.headers, self.fields = [], {}
+        self.head = NO_HEAD
         self._on_left = on_left
         if self.disconnected:
             self.leave()
@@ -161,6 +157,54 @@ class Direct:
         """Nobody waits for this event."""
 
 
+class Beginning:
+    """How a plain request of a connection began: its head apart from the length of its body.
+
+    Most requests of a connection differ in nothing else, and are known by it without being parsed again: the parser has
+    accepted these very bytes, and would say the same of them.
+    """
+
+    __slots__ = ("after", "before", "head", "hot")
+
+    def __init__(self, before: bytes, after: bytes, head: Head, hot: Hot) -> None:
+        self.before = before
+        """Up to the digits of its Content-Length."""
+        self.after = after
+        """What follows them, to the head's end."""
+        self.head = head
+        self.hot = hot
+
+    @classmethod
+    def of(cls, chunk: bytes, direct: Direct, hot: Hot) -> Beginning | None:
+        """That of a request which was all of this chunk; None where it was not, or its head is written oddly."""
+        size = direct.head.fields[b"content-length"]
+        end = len(chunk) - int(size)
+        head = chunk[:end]
+        at = head.lower().find(b"\r\ncontent-length: ") + 18
+        if (
+            at < 18
+            or not head.startswith(size + b"\r\n", at)
+            or head.find(b"\r\n\r\n") + 4 != end
+            or head.count(b"\n") != head.count(b"\r\n")  # the parser may take other ends of lines
+            or not head.startswith(b"POST ")
+        ):
+            return None
+        return cls(head[:at], head[at + len(size) :], direct.head, hot)
+
+    def body(self, chunk: bytes) -> bytes | None:
+        """The body of a request that is all of this chunk and begins alike; None of any other."""
+        before = self.before
+        if not chunk.startswith(before):
+            return None
+        at = len(before)
+        end = chunk.find(b"\r", at, at + _DIGITS)
+        size, after = chunk[at:end], self.after
+        start = end + len(after)
+        if not size.isdigit() or not chunk.startswith(after, end) or len(chunk) - start != int(size):
+            return None
+        return chunk[start:]
+
+
 class Protocol(HttpToolsProtocol):
     """A connection of a caller. Its timer looks after the connection, not after each request."""
 
@@ -176,6 +220,14 @@ class Protocol(HttpToolsProtocol):
     """The request past ASGI whose body is coming in."""
     _active: Direct | None = None
     """The last one that was begun."""
+    _asked: Hot
+    """The endpoint it is for."""
+    _chunk = b""
+    """What is being read, where a request begins with it."""
+    _between = True
+    """Whether the last request was read to its end, and no other begun."""
+    _begins: Beginning | None = None
+    """How the last request began that came in one piece."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self._corked = Corked(transport, self.loop)
@@ -187,6 +239,10 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard, self._moved = True, False
+        if self._between and self._begins is not None and self._begin_alike(self._begins, data):
+            return
+        if self._between:
+            self._chunk = data
         try:
             try:
                 self.parser.feed_data(data)
@@ -199,12 +255,29 @@ class Protocol(HttpToolsProtocol):
             self._aside_bytes = 0 if self._moved else self._aside_bytes + len(data)
             if self._aside_bytes > _HEAD_BYTES:
                 self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
+        self._chunk = b""
+
+    def _begin_alike(self, begins: Beginning, data: bytes) -> bool:
+        """Serves a whole request that begins as one before it did."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            return False
+        body = begins.body(data)
+        if body is None or len(body) > begins.hot.most_bytes:
+            return False
+        self._aside_bytes = 0
+        self._active = direct = Direct(self, begins.head, keep_alive=True)
+        direct.parts.append(body)
+        self.cycle = cast(RequestResponseCycle, direct)
+        self._serve(direct, begins.hot)
+        return True
 
     def eof_received(self) -> None:
         """The caller will send no more, and the transport closes: what was answered in this turn goes out first."""
         self._corked.flush()
 
     def on_message_begin(self) -> None:
+        self._between = False
         self.url = b""
         self.headers = []
 
@@ -231,13 +304,14 @@ class Protocol(HttpToolsProtocol):
             return False
         if cycle is not None and not cycle.response_complete:
             return False
-        fields = dict(self.headers)
+        head = Head(self.headers)
+        fields = head.fields
         size = fields.get(b"content-length")
         if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False
-        headers, self.headers = self.headers, []
-        self._receiving = self._active = direct = Direct(self, headers, fields, keep_alive=parser.should_keep_alive())
-        self._serve = hot.serve
+        self.headers = []
+        self._receiving = self._active = direct = Direct(self, head, keep_alive=parser.should_keep_alive())
+        self._asked = hot
         self.cycle = cast(RequestResponseCycle, direct)
         return True
 
@@ -249,13 +323,18 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._moved = True
+        self._moved = self._between = True
         direct, self._receiving = self._receiving, None
         if direct is None:
             super().on_message_complete()
             return
+        if self._chunk and direct.keep_alive:
+            self._begins = Beginning.of(self._chunk, direct, self._asked)
+        self._serve(direct, self._asked)
+
+    def _serve(self, direct: Direct, hot: Hot) -> None:
         direct.more_body = False
-        direct.task = task = self.loop.create_task(self._serve(direct))
+        direct.task = task = self.loop.create_task(hot.serve(direct))
         self.tasks.add(task)
         task.add_done_callback(direct.served)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.api.inbound import Bridged, Inbound
-from gateway.protocol import Hot, Protocol
+from gateway.protocol import Beginning, Hot, Protocol
 
 _GET = b"GET %b HTTP/1.1\r\nhost: here\r\n%b\r\n"
 _POST = b"POST %b HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n%b\r\nhi"
@@ -37,7 +40,7 @@ async def _answer(path: str, inbound: Inbound) -> None:
         case "/echo":
             await inbound.write(b"POST " + body)
         case "/names":
-            await inbound.write(b" ".join(name for name, _ in inbound.headers))
+            await inbound.write(b" ".join(name for name, _ in inbound.head.lines))
         case "/size":
             await inbound.write(b"%d" % len(body))
         case "/silent":
@@ -314,3 +317,146 @@ async def test_a_bad_request_behind_a_good_one_does_not_spoil_its_answer() -> No
     async with _served() as (reader, writer):
         writer.write(b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi" + b"no request\r\n\r\n")
         assert b" 400 " not in await asyncio.wait_for(reader.read(), 5)
+
+
+async def test_a_request_that_begins_like_one_before_is_served_with_its_own_body() -> None:
+    """Only the length and the body differ; what begins otherwise is read anew, the same on every connection."""
+    head = b"POST /echo HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\nx-more: 1\r\n\r\n%b"
+    async with _served() as (reader, writer):
+        for said in (b"one", b"longer than one", b"", b"x" * 2000, b"y" * 30_000, b"last"):
+            writer.write(head % (len(said), said))
+            assert (await _reply(reader))[1] == b"POST " + said
+        writer.write((head % (2, b"hi")).replace(b"/echo", b"/names"))
+        assert (await _reply(reader))[1] == b"host content-length x-more"
+        writer.write((head % (2, b"hi")).replace(b"x-more", b"x-less"))
+        assert (await _reply(reader))[1] == b"POST hi"
+
+
+class _Memory(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.written += data
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:  # type: ignore[override]
+        self.written += b"".join(pieces)
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+async def _replies(chunks: list[bytes]) -> bytes:
+    """What a connection answers to these reads, without what is random in it."""
+    config = uvicorn.Config(_App(), http=Protocol, ws="none", lifespan="off", log_config=None, proxy_headers=False)
+    config.load()
+    protocol, transport = Protocol(config, uvicorn.server.ServerState(), {}), _Memory()
+    protocol.connection_made(transport)
+    for chunk in chunks:
+        if transport.closing:
+            break
+        protocol.data_received(chunk)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    transport.closing = True
+    protocol.connection_lost(None)
+    return re.sub(rb"req_[0-9a-f]{32}", b"", transport.written)
+
+
+_BODIES = st.sampled_from([b"", b"hi", b"ab\r\n\r\ncd", b"0123456789", b"\r\n\r\n", _POST % (b"/whole", b"")])
+_EXTRA = st.sampled_from(
+    [b"", b"x-a: 1\r\n", b"connection: close\r\n", b"expect: 100-continue\r\n", b"x-content-length: 3\r\n", b"x-b: 2\n"]
+)
+_LENGTHS = st.sampled_from(
+    [
+        b"content-length: %d\r\n",
+        b"Content-Length: %d\r\n",
+        b"content-length:%d\r\n",
+        b"content-length: %d \r\n",
+        b"content-length: 0%d\r\n",
+        b"content-length: %d\n",
+        b"content-length: +%d\r\n",
+    ]
+)
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> bytes:
+    body, first = draw(_BODIES), draw(st.sampled_from([b"POST /echo HTTP/1.1\r\n", b"POST /names HTTP/1.1\r\n"]))
+    told = max(0, len(body) + draw(st.sampled_from([0, 0, 0, 0, -1, 1])))
+    length = draw(_LENGTHS) % told
+    end = draw(st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]))
+    return draw(st.sampled_from([b"", b"", b"\r\n"])) + first + draw(_EXTRA) + length + draw(_EXTRA) + end + body
+
+
+@given(st.lists(_requests(), min_size=1, max_size=3), st.data())
+@settings(max_examples=300, deadline=None)
+def test_requests_that_begin_alike_are_read_as_if_each_were_the_first(some: list[bytes], data: st.DataObject) -> None:
+    """However requests are repeated, run together and cut, and whatever is odd in them: the replies are the same as
+    where no beginning is known again."""
+    chosen = data.draw(st.lists(st.sampled_from(some), min_size=1, max_size=6))
+    chunks: list[bytes] = []
+    for request in chosen:
+        match data.draw(st.sampled_from(["whole", "whole", "whole", "joined", "cut"])):
+            case "joined" if chunks:
+                chunks[-1] += request
+            case "cut":
+                at = data.draw(st.integers(0, len(request)))
+                chunks += [request[:at], request[at:]]
+            case _:
+                chunks.append(request)
+    chunks = [chunk for chunk in chunks if chunk]
+    assert asyncio.run(_replies(chunks)) == _replies_of_strangers(chunks)
+
+
+def _replies_of_strangers(chunks: list[bytes]) -> bytes:
+    """What is answered where no beginning is known again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Beginning, "of", lambda *_: None)
+        return asyncio.run(_replies(chunks))
+
+
+_TEN = b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\n"
+_WHOLE = _TEN + b"0123456789"
+_LONG = _TEN.replace(b"10", b"%d" % len(_WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "times"),
+    [
+        ([_WHOLE, _LONG, _WHOLE, _WHOLE], 1),
+        ([_TEN + b"first body" + b"\r\n\r\n" + b"POST /echo", _WHOLE.removeprefix(b"POST /echo")], 2),
+        ([_TEN + b"0123", b"POST /" + _WHOLE, b"POST /" + _WHOLE], 1),
+        ([_WHOLE, _WHOLE + _WHOLE, _WHOLE + _WHOLE], 1),
+        ([_TEN.replace(b"\r\n\r\n", b"\n\n") + b"0123456789" + b"POST /\r\n\r\n0123456789"], 2),
+    ],
+    ids=[
+        "a request as a body",
+        "a blank line behind the body",
+        "a body that begins a request",
+        "two in one",
+        "bare ends",
+    ],
+)
+def test_what_looks_like_a_request_known_before_is_none_where_none_begins(chunks: list[bytes], times: int) -> None:
+    """A body may be anything, a request sent before and its head included."""
+    assert asyncio.run(_replies(chunks * times)) == _replies_of_strangers(chunks * times)

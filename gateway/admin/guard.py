@@ -59,10 +59,10 @@ class Guarded:
         await inbound.write(b"")
 
     async def _serve(self, desk: Desk, scope: Scope, inbound: Bridged, request_id: str) -> Reply:
-        hosts = [value for name, value in inbound.headers if name == b"host"]
+        hosts = [value for name, value in inbound.head.lines if name == b"host"]
         if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
             raise bad_request("The Host header is not a host name.", "Host")
-        caller = await desk.callers.identify(credential(inbound.headers), inbound.client)
+        caller = await desk.callers.identify(credential(inbound.head.lines), inbound.client)
         operation = self._operations.get(scope["method"])
         if operation is None:
             raise self._nothing_here(scope["method"])

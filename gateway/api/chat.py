@@ -72,7 +72,7 @@ async def serve_chat(gateway: Gateway, inbound: Inbound) -> None:
 
 
 async def _serve(exchange: Exchange, inbound: Inbound) -> None:
-    gateway, fields = exchange.gateway, inbound.fields
+    gateway, fields = exchange.gateway, inbound.head.fields
     if gateway.inflight > gateway.settings.max_inflight:
         raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
     exchange.caller = caller = await _identify(gateway, inbound)
@@ -102,7 +102,7 @@ async def _complete_once(
 
     An answer is kept before it is sent, so that a caller whose connection breaks just then finds it when it asks again.
     """
-    authorization, key = credential(inbound.fields.items()) or b"", inbound.fields[b"idempotency-key"]
+    authorization, key = credential(inbound.head.lines) or b"", inbound.head.fields[b"idempotency-key"]
     claim = await exchange.gateway.idempotency.claim(caller, authorization, key, b"/v1/chat/completions", body)
     if isinstance(claim, Answer):
         return Answer(claim.status, b"x-gateway-idempotent-replay: true\r\n" + claim.lines, claim.body)
@@ -122,7 +122,7 @@ async def _complete(
     body: bytes,
 ) -> Answer | None:
     """Asks the planned candidates and relays a stream; an answer that came whole is given back, to be sent."""
-    planned = await _plan(exchange, caller, inbound.fields, body)
+    planned = await _plan(exchange, caller, inbound.head.options, body)
     exchange.watch_caller(inbound, planned.target.tier.on_caller_left)
     call = await first_to_answer(exchange, planned)
     try:
@@ -137,10 +137,10 @@ async def _complete(
         raise
 
 
-async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> Planned:
+async def _plan(exchange: Exchange, caller: Caller, headers: dict[str, str], body: bytes) -> Planned:
     """Everything that is decided before a candidate is asked."""
     exchange.chat = chat = parse_chat(body)
-    options = parse_options(chat.head.gateway, _gateway_headers(headers))
+    options = parse_options(chat.head.gateway, headers)
     if options.deadline_s is not None:
         exchange.deadline = exchange.started + options.deadline_s
     request = asked(exchange.gateway, caller, chat, options)
@@ -152,10 +152,10 @@ async def _plan(exchange: Exchange, caller: Caller, headers: dict[bytes, bytes],
 
 
 async def _identify(gateway: Gateway, inbound: Inbound) -> Caller:
-    authorization = inbound.fields.get(b"authorization")
-    caller = gateway.callers.cached(authorization) if authorization is not None and inbound.distinct else None
+    head = inbound.head
+    caller = None if head.who is None else gateway.callers.cached(head.who)
     if caller is None:
-        caller = await gateway.callers.identify(credential(inbound.headers), inbound.client)
+        caller = await gateway.callers.identify(credential(head.lines), inbound.client)
     caller.require(Permission.INFER)
     return caller
 
@@ -166,12 +166,6 @@ def _count(retries: bytes) -> int:
     Source: https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py (read 2026-11-21).
     """
     return int(retries) if len(retries) <= 3 and retries.isdigit() else 0
-
-
-def _gateway_headers(headers: dict[bytes, bytes]) -> dict[str, str]:
-    if b"\nx-gateway-" not in b"\n".join(headers):  # the usual case, found out without a step for each header
-        return {}
-    return {n.decode("latin-1"): v.decode("latin-1") for n, v in headers.items() if n.startswith(b"x-gateway-")}
 
 
 def whole(exchange: Exchange, call: Call) -> Answer:

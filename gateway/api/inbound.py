@@ -13,15 +13,41 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.api.http import JSON_LINES, HeaderLines, Receive, Scope, Send, error_headers, read_body, written
+from gateway.callers.callers import name_of
 from gateway.errors import GatewayError
+
+
+class Head:
+    """What the header lines say, names in lower case. Requests of a connection that repeat them share one: it is
+    never changed."""
+
+    __slots__ = ("fields", "lines", "options", "who")
+
+    def __init__(self, lines: HeaderLines) -> None:
+        self.lines = lines
+        """Every header line."""
+        self.fields = fields = dict(lines)
+        """The values by name; of headers that came twice, the last."""
+        authorization = fields.get(b"authorization")
+        self.who = None if authorization is None or len(fields) != len(lines) else name_of(authorization)
+        """What the caller is remembered by; None where the lines must be looked at each."""
+        self.options = _options(fields)
+        """The `x-gateway-*` headers."""
+
+
+def _options(fields: dict[bytes, bytes]) -> dict[str, str]:
+    if b"\nx-gateway-" not in b"\n".join(fields):  # the usual case, found out without a step for each header
+        return {}
+    return {n.decode("latin-1"): v.decode("latin-1") for n, v in fields.items() if n.startswith(b"x-gateway-")}
+
+
+NO_HEAD = Head([])
 
 
 class Inbound(Protocol):
     """One request with its reply; `gateway.protocol.Direct` says what each member means."""
 
-    headers: HeaderLines
-    fields: dict[bytes, bytes]
-    distinct: bool
+    head: Head
     left: bool
     task: asyncio.Task[Any]
 
@@ -38,9 +64,7 @@ class Bridged:
     """An ASGI request as an `Inbound`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.headers: HeaderLines = scope["headers"]
-        self.fields = dict(self.headers)
-        self.distinct = len(self.fields) == len(self.headers)
+        self.head = Head(scope["headers"])
         self.client: str | None = scope["client"][0] if scope.get("client") else None
         self.left = False
         task = asyncio.current_task()
@@ -60,7 +84,7 @@ class Bridged:
             CallerError: TOO_LARGE beyond `limit` bytes.
             CallerLeft: the caller went away while sending.
         """
-        return await read_body(self.fields, self._receive, limit)
+        return await read_body(self.head.fields, self._receive, limit)
 
     def watch(self, on_left: Callable[[], None]) -> None:
         """ASGI tells of a departure only to whoever waits for it, which takes a task."""

@@ -84,9 +84,10 @@ class Callers:
         """Until when a credential counts as wrong, by the same digest."""
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
 
-    def cached(self, authorization: bytes) -> Caller | None:
-        """The caller where that is known without asking or checking anything further; for the request path."""
-        caller = self._fresh(sha256(authorization).digest())
+    def cached(self, name: bytes) -> Caller | None:
+        """The caller whose header has this name (see `name_of()`), where that is known without asking or checking
+        anything further; for the request path."""
+        caller = self._fresh(name)
         return None if caller is None or caller.networks else caller
 
     def _fresh(self, name: bytes) -> Caller | None:
@@ -116,7 +117,7 @@ class Callers:
         token = _token(authorization)
         if authorization is None or token is None:
             raise _missing()
-        name = sha256(authorization).digest()
+        name = name_of(authorization)
         if caller := self._fresh(name):
             return caller
         digest = self._pepper.digest(token)
@@ -211,6 +212,11 @@ class Callers:
         if len(self._known) >= _KNOWN and name not in self._known:
             del self._known[next(iter(self._known))]
         self._known[name] = known
+
+
+def name_of(authorization: bytes) -> bytes:
+    """What an Authorization header is remembered by."""
+    return sha256(authorization).digest()
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -12,6 +12,7 @@ from clocks import SetClock
 from redis.asyncio import Redis
 
 from gateway.callers.bootstrap import APP_KEY_ID, InstallationError, Opened, open_callers
+from gateway.callers.callers import name_of
 from gateway.callers.roles import Role
 from gateway.errors import CallerError
 
@@ -63,7 +64,7 @@ async def test_given_credentials_of_any_form_work_without_the_store(start: Any, 
     assert (opened.new_app_key, opened.new_admin_token) == (None, None)
     assert (await opened.callers.identify(bearer(APP), None)).role is Role.APP
     assert (await opened.callers.identify(bearer(ADMIN), None)).role is Role.ADMIN
-    assert opened.callers.cached(bearer(APP)) is not None
+    assert opened.callers.cached(name_of(bearer(APP))) is not None
     assert await store.exists("{t:main}:keys") == 0
     with pytest.raises(CallerError):
         await opened.callers.identify(bearer(APP + "x"), None)

@@ -12,7 +12,7 @@ from clocks import SetClock
 from stores import StoreServer
 
 from gateway.callers import callers as callers_module
-from gateway.callers.callers import Callers, credential
+from gateway.callers.callers import Callers, credential, name_of
 from gateway.callers.keys import mint, new_key_id
 from gateway.callers.records import BudgetRule, StoredSecret
 from gateway.callers.roles import Permission, Role
@@ -63,9 +63,9 @@ async def test_limits_come_from_the_record(house: Any) -> None:
 async def test_a_known_caller_is_found_without_the_store(house: Any) -> None:
     """The request path's lookup is synchronous once a key was seen, and knows nothing before."""
     header, _ = await house.key()
-    assert house.callers.cached(header) is None
+    assert house.callers.cached(name_of(header)) is None
     caller = await house.callers.identify(header, IP)
-    assert house.callers.cached(header) is caller
+    assert house.callers.cached(name_of(header)) is caller
 
 
 @pytest.mark.parametrize("header", [None, b"", b"Bearer", b"Bearer ", b"Bearer  ", b"Basic abc"])
@@ -140,10 +140,10 @@ async def test_a_revoked_key_is_dead_within_five_seconds(house: Any) -> None:
     assert await house.records.write(msgspec.structs.replace(record, revoked_at=house.clock(), version=2))
     for _ in range(10):
         house.monotonic.advance(0.5)
-        busy.cached(header)
+        busy.cached(name_of(header))
         await settle(busy)
     for callers in (idle, busy):
-        assert callers.cached(header) is None
+        assert callers.cached(name_of(header)) is None
         assert (await refusal(callers, header)).kind is Kind.UNAUTHENTICATED
 
 
@@ -154,9 +154,9 @@ async def test_a_busy_key_is_refreshed_without_waiting(house: Any) -> None:
     assert await house.records.write(msgspec.structs.replace(record, name="renamed", version=2))
     for _ in range(20):
         house.monotonic.advance(1)
-        assert house.callers.cached(header) is not None
+        assert house.callers.cached(name_of(header)) is not None
         await settle(house.callers)
-    caller = house.callers.cached(header)
+    caller = house.callers.cached(name_of(header))
     assert caller is not None
     assert caller.name == "renamed"
 
@@ -175,7 +175,7 @@ async def test_a_change_holds_at_once_where_it_was_made(house: Any) -> None:
     header, record = await house.key()
     await house.callers.identify(header, IP)
     house.callers.forget("main", record.key_id)
-    assert house.callers.cached(header) is None
+    assert house.callers.cached(name_of(header)) is None
 
 
 async def test_a_key_ends_at_its_expiry_even_while_cached(house: Any) -> None:
@@ -184,7 +184,7 @@ async def test_a_key_ends_at_its_expiry_even_while_cached(house: Any) -> None:
     await house.callers.identify(header, IP)
     house.clock.advance(2)
     house.monotonic.advance(2)
-    assert house.callers.cached(header) is None
+    assert house.callers.cached(name_of(header)) is None
     assert (await refusal(house.callers, header)).kind is Kind.UNAUTHENTICATED
 
 
@@ -207,7 +207,7 @@ async def test_networks_are_checked_on_every_request(house: Any) -> None:
     """A key for some networks is never served from the fast lookup, which knows no address."""
     header, _ = await house.key(cidrs=("203.0.113.0/24", "2001:db8::/32"))
     assert (await house.callers.identify(header, IP)).networks
-    assert house.callers.cached(header) is None
+    assert house.callers.cached(name_of(header)) is None
     for good in ("203.0.113.200", "2001:db8::1", "::ffff:203.0.113.9"):
         await house.callers.identify(header, good)
     for bad in ("198.51.100.1", "2001:db9::1", "testclient", "", None):
@@ -271,7 +271,7 @@ async def test_memory_holds_a_bounded_number_of_callers(house: Any, monkeypatch:
     headers = [(await house.key())[0] for _ in range(3)]
     for header in headers:
         await house.callers.identify(header, IP)
-    assert [house.callers.cached(header) is not None for header in headers] == [False, True, True]
+    assert [house.callers.cached(name_of(header)) is not None for header in headers] == [False, True, True]
 
 
 async def test_keys_in_use_survive_an_outage_of_the_store_for_a_minute(
@@ -293,7 +293,7 @@ async def test_keys_in_use_survive_an_outage_of_the_store_for_a_minute(
     assert isinstance(error, GatewayUnavailable)
     assert (error.status, error.retry_after_s) == (503, 1)
     monotonic.advance(3)
-    assert callers.cached(header) is None
+    assert callers.cached(name_of(header)) is None
     assert (await refusal(callers, header)).status == 503
     own_store.start()
     assert await house.records.write(record)
@@ -316,9 +316,9 @@ async def test_a_known_caller_waits_a_moment_for_a_store_that_says_nothing(
     try:
         async with asyncio.timeout(30):
             assert (await house.callers.identify(header, IP)).name == "kept"
-        assert house.callers.cached(header) is not None
+        assert house.callers.cached(name_of(header)) is not None
         monotonic.advance(60)
-        assert house.callers.cached(header) is None
+        assert house.callers.cached(name_of(header)) is None
     finally:
         own_store.signal(signal.SIGCONT)
     await house.callers.close()
