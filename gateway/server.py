@@ -49,10 +49,12 @@ class GracefulServer(uvicorn.Server):
     uvicorn's own server raises the signal again when it has stopped, so that an orderly stop looks like a crash.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings, parent: int | None = None) -> None:
+        """`parent` is the reading end of a pipe whose other end closes when the supervisor is gone."""
         super().__init__(config)
         self._app = app
         self._settings = settings
+        self._parent = parent
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to serve; what is there by then, modules and catalog, stays, and the collector need not look at it."""
@@ -60,6 +62,14 @@ class GracefulServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
+        if self._parent is not None:
+            asyncio.get_running_loop().add_reader(self._parent, self._parent_gone, self._parent)
+
+    def _parent_gone(self, parent: int) -> None:
+        """The supervisor was killed: nobody would replace or stop this worker, and it would keep the port."""
+        asyncio.get_running_loop().remove_reader(parent)
+        log.error("supervisor_gone", pid=os.getpid())
+        self.handle_exit(signal.SIGTERM, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         gateway = getattr(self._app.state, "gateway", None)
@@ -81,8 +91,8 @@ def run(settings: Settings) -> int:
     return _Supervisor(settings, listener).run()
 
 
-def run_worker(settings: Settings, listener: socket.socket) -> int:
-    """Serves in this process on a socket that already listens."""
+def run_worker(settings: Settings, listener: socket.socket, parent: int | None = None) -> int:
+    """Serves in this process on a socket that already listens; `parent` as for `GracefulServer`."""
     _allow_open_files(2 * settings.max_inflight + _OTHER_FILES)
     _keep_free_memory()
     configure_logging(settings.log_level, settings.log_format)
@@ -102,7 +112,7 @@ def run_worker(settings: Settings, listener: socket.socket) -> int:
         timeout_graceful_shutdown=int(settings.drain_deadline_s),
         backlog=_BACKLOG,
     )
-    server = GracefulServer(config, app, settings)
+    server = GracefulServer(config, app, settings, parent)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
@@ -162,6 +172,8 @@ class _Supervisor:
         self._stopping = False
         self._told: set[int] = set()
         self._metrics = tempfile.TemporaryDirectory(prefix="tiergate-metrics-")
+        # Nothing is ever written: workers see the reading end closed once this process is gone, however it ended.
+        self._alive, self._kept_open = os.pipe()
 
     def run(self) -> int:
         configure_logging(self._settings.log_level, self._settings.log_format)
@@ -198,12 +210,16 @@ class _Supervisor:
             environment = {
                 **os.environ,
                 "TIERGATE_WORKER_FD": str(descriptor),
+                "TIERGATE_WORKER_PARENT_FD": str(self._alive),
                 "TIERGATE_WORKER_SETTINGS": self._settings.model_dump_json(exclude=_SECRETS),
                 "PROMETHEUS_MULTIPROC_DIR": self._metrics.name,
                 **({} if place == 0 else {QUIET: "1"}),
             }
             return subprocess.Popen(
-                [sys.executable, "-m", "gateway.server"], env=environment, pass_fds=[descriptor], process_group=0
+                [sys.executable, "-m", "gateway.server"],
+                env=environment,
+                pass_fds=[descriptor, self._alive],
+                process_group=0,
             )
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -247,9 +263,11 @@ def _worker_main() -> int:
     listener = socket.socket(fileno=int(os.environ["TIERGATE_WORKER_FD"]))
     listener.setblocking(False)
     listener.set_inheritable(False)  # else the embedded store, which outlives a killed worker, keeps the port
+    parent = int(os.environ["TIERGATE_WORKER_PARENT_FD"])
+    os.set_inheritable(parent, False)
     given = Settings.model_validate_json(os.environ["TIERGATE_WORKER_SETTINGS"])
     secrets = Settings().model_dump(include=_SECRETS)
-    return run_worker(given.model_copy(update=secrets), listener)
+    return run_worker(given.model_copy(update=secrets), listener, parent)
 
 
 if __name__ == "__main__":

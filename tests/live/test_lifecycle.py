@@ -222,6 +222,24 @@ def test_several_workers_greet_once_and_refuse_while_they_drain(
         assert gateway.log.read_text().count("is listening on") == 1
 
 
+def test_a_killed_parent_leaves_no_workers(fake: FakeProvider, catalog: Path, tmp_path: Path) -> None:
+    """They take nothing new, so that the port is free for the next start, let their streams end, and go."""
+    gate = Gate()
+    fake.script("one", held(gate))
+    gateway = start_gateway(tmp_path / "gateway", catalog=catalog, workers=2)
+    workers = _children(gateway.process.pid)
+    try:
+        with streaming(gateway) as response:
+            gateway.stop(signal.SIGKILL)
+            assert eventually(lambda: not listens(gateway))
+            gate.open()
+            assert response.read().endswith(b"data: [DONE]\n\n")
+        assert eventually(lambda: not any(map(_runs, workers)))
+    finally:
+        for pid in filter(_runs, workers):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_an_interrupted_start_of_several_workers_is_quiet(catalog: Path, tmp_path: Path) -> None:
     """Ctrl-C while they are still loading ends them all with status 0 and no traceback."""
     command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
@@ -250,6 +268,14 @@ def _children(pid: int) -> list[int]:
             if parent == pid and b"gateway.server" in command:
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def _runs(pid: int) -> bool:
+    """Whether this process is there and no zombie that only its new parent has yet to bury."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def serve(tmp_path: Path, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
