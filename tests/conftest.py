@@ -10,6 +10,7 @@ import pytest
 from clocks import SetClock
 from conformance import Conformance
 from redis.asyncio import Redis
+from soak import SOAK
 from stores import StoreServer
 
 from gateway.storage.client import connect
@@ -31,6 +32,12 @@ def monotonic() -> SetClock:
 def conforms() -> Conformance:
     """Judges answers as an OpenAI client would."""
     return Conformance()
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether to run at the size and against the bounds that the case names."""
+    return SOAK
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import itertools
 import json
-import os
 import random
 import signal
 import threading
@@ -30,8 +29,6 @@ from typer.testing import CliRunner
 
 from gateway.cli.main import app
 
-SOAK = bool(os.environ.get("TIERGATE_SOAK"))
-"""Set by `make soak`: the same checks, longer."""
 PEPPER = "pepper-of-the-fault-tests-0123456789"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from billing import Bill, billing_provider
 from fakes import FakeProvider
-from fleet import SOAK
 from stores import StoreServer
 
 
@@ -34,8 +33,3 @@ def bill(tmp_path: Path) -> Bill:
 def fake(bill: Bill) -> Iterator[FakeProvider]:
     with billing_provider(bill) as provider:
         yield provider
-
-
-@pytest.fixture
-def soak() -> bool:
-    return SOAK

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 from billing import PROMPT_TOKENS, Bill
 from fakes import FakeProvider, eventually
-from fleet import SOAK, Callers, Fleet, ask, check_books, journal_of, quiet, running_fleet, two_providers
+from fleet import Callers, Fleet, ask, check_books, journal_of, quiet, running_fleet, two_providers
 from running import APP_KEY, running_gateway
+from soak import SOAK
 from stores import StoreServer
 from talk import admin
 
