@@ -27,8 +27,8 @@ run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:4000 with the embedded s
 test: install ## the whole test suite
 	$(BIN)/python -m pytest
 
-soak: install ## the fault tests at length: gateways killed under 10,000 requests
-	TIERGATE_SOAK=1 $(BIN)/python -m pytest tests/faults
+soak: install ## faults and overload at length: gateways killed under 10,000 requests, three times the load for a minute
+	TIERGATE_SOAK=1 $(BIN)/python -m pytest tests/faults tests/live/test_hostile_catalog.py
 
 check: install ## format, lint, types, tests
 	$(BIN)/ruff format --check .

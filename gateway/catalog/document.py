@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
@@ -24,15 +23,16 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
-from ruamel.yaml.parser import Parser
-from ruamel.yaml.scanner import Scanner
 
 from gateway.catalog.problems import SHOWN, InvalidCatalog, Path, Problem, printable, written
+from gateway.catalog.scan import events_of
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 32
+MAX_LINES = 100_000
+"""A thousand models, written as those that are shipped, have some 30,000."""
 MAX_NODES = 120_000
-"""A thousand models have some 40,000; what is refused at this bound is refused in about a second."""
+"""Keys and values: a thousand such models have 109,000; what is refused at this bound is refused within a second."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
@@ -79,9 +79,11 @@ def parse_document(text: bytes, file: str) -> Document:
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise _refused(file, line, "is not UTF-8; save it in that encoding") from None
+    if (lines := text.count(b"\n")) > MAX_LINES:
+        raise _refused(file, 1, f"has {lines:,} lines; at most {MAX_LINES:,} are read")
     reader = _Reader(file)
     try:
-        for event in _events(decoded):
+        for event in events_of(decoded):
             reader.take(event)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -96,41 +98,6 @@ def parse_document(text: bytes, file: str) -> Document:
         kind = "is empty" if reader.root is None else "is not a mapping"
         raise _refused(file, 1, f"{kind}; it must hold providers, models and tiers")
     return Document(file, reader.root, reader.lines)
-
-
-class _Scanner(Scanner):
-    """The library's, a little faster: it asks up to six times for each token whether it must read on."""
-
-    reader: Any = None
-    _enough_at = -1
-    """How many tokens were taken when it last found that it need not."""
-
-    def __init__(self, loader: Any) -> None:
-        self.reader = loader.reader  # a property otherwise, with a search for each character
-        super().__init__(loader)
-
-    def need_more_tokens(self) -> bool:
-        if self._enough_at == self.tokens_taken:
-            return False
-        more: bool = super().need_more_tokens()
-        self._enough_at = -1 if more else self.tokens_taken
-        return more
-
-
-class _Parser(Parser):
-    """The library's, which looks for its scanner with every token."""
-
-    scanner: Any = None
-
-    def __init__(self, loader: Any) -> None:
-        super().__init__(loader)
-        self.scanner = loader.scanner
-
-
-def _events(text: str) -> Iterator[Event]:
-    reader = YAML(typ="safe", pure=True)
-    reader.Scanner, reader.Parser = _Scanner, _Parser
-    yield from reader.parse(text)
 
 
 def _refused(file: str, line: int, message: str) -> InvalidCatalog:
@@ -160,6 +127,8 @@ class _Reader:
     nodes: int = 0
 
     def take(self, event: Event) -> None:
+        if getattr(event, "anchor", None) is not None:
+            self._count(event)  # of no use without aliases, and takes as long to read
         if isinstance(event, ScalarEvent):
             self._scalar(event)
         elif isinstance(event, MappingStartEvent):
@@ -169,7 +138,9 @@ class _Reader:
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
             self.open.pop()
         elif isinstance(event, AliasEvent):
-            self._say(event, f"alias *{event.anchor} is not supported; write the value out where it is used")
+            self._say(
+                event, f"alias *{printable(str(event.anchor))} is not supported; write the value out where it is used"
+            )
             self._place(event, None)
         elif isinstance(event, DocumentStartEvent):
             self.documents += 1
@@ -194,6 +165,7 @@ class _Reader:
             self._say(event, f"key '{printable(key)}' stands here again; first on line {self.lines[path]}; keep one")
         else:
             self.lines[path] = event.start_mark.line + 1
+        self._count(event)
         self._refuse_surrogates(event, key)
         parent.key = key
 
@@ -206,9 +178,7 @@ class _Reader:
 
     def _place(self, event: Event, value: Any) -> Path:
         """Puts a value where it belongs; gives its path."""
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise self._stop(event, f"holds more than {MAX_NODES:,} values")
+        self._count(event)
         if isinstance(value, str):
             self._refuse_surrogates(event, value)
         if not self.open:
@@ -226,6 +196,11 @@ class _Reader:
         parent.value[parent.key] = value
         parent.key = None
         return path
+
+    def _count(self, event: Event) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self._stop(event, f"holds more than {MAX_NODES:,} keys and values")
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None:

@@ -1,6 +1,6 @@
 """A document parsed by a process of its own, since parsing a long one would keep this one's threads waiting.
 
-The YAML scanner is Python: it works for most of a second on 1,000 models, and while it runs in a thread of a busy
+The YAML scanner is Python: it works for a third of a second on 1,000 models, and while it runs in a thread of a busy
 machine, the scheduler may take the processor from it in the middle of a step, and from every other thread with it.
 
 What comes back are lines of JSON: the problems, else the data and then the lines of its keys, some at a time.

@@ -14,7 +14,7 @@ from typing import TypeVar
 from gateway.catalog.learned import Learned
 from gateway.catalog.load import Checked, read_catalog
 from gateway.catalog.places import FilePlace, Place, StorePlace
-from gateway.catalog.problems import InvalidCatalog
+from gateway.catalog.problems import SHOWN, InvalidCatalog
 from gateway.catalog.reading import parse_elsewhere
 from gateway.catalog.schema import CatalogEntry
 from gateway.catalog.secrets import stamps
@@ -109,9 +109,8 @@ class CatalogSource:
                 await self._compile(checked)
             except InvalidCatalog as error:
                 self.problem = str(error)
-                self._log.error(
-                    "catalog_refused", version=self.current.version, problems=[p.at(error.file) for p in error.problems]
-                )
+                told = [problem.at(error.file) for problem in error.problems[:SHOWN]]
+                self._log.error("catalog_refused", version=self.current.version, problems=told)
                 return False
             return True
 

@@ -35,6 +35,8 @@ _WANTED: Mapping[str, str] = {
     "tuple_type": "a list",
 }
 _AT_ONCE = 50
+_EXPLAINED = 1_000
+"""Problems that are put into words, which takes longer than to find them; ten times as many as are shown."""
 _NAME_RULE = "letters, digits and . _ : + - only, beginning with a letter or digit"
 _SENTENCE_END = re.compile(r"\. (?=[A-Z])")
 _QUOTED = re.compile(r"'([^']*)'")
@@ -49,7 +51,7 @@ def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
         return CatalogEntry.model_validate_json(msgspec.json.encode(document.data)), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    explained = [(*_explain(document, detail), detail) for detail in details]
+    explained = [(*_explain(document, detail), detail) for detail in details[:_EXPLAINED]]
     paths = [path for path, _, _ in explained]
     messages: dict[Path, list[str]] = {}
     for path, message, detail in explained:
@@ -59,7 +61,10 @@ def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
         known = messages.setdefault(path, [])
         if message not in known:
             known.append(message)
-    return None, [document.problem(path, "; or ".join(said)) for path, said in messages.items()]
+    problems = [document.problem(path, "; or ".join(said)) for path, said in messages.items()]
+    if len(details) > _EXPLAINED:
+        problems.append(Problem(0, "", f"has {len(details):,} problems; the first {_EXPLAINED:,} were looked at"))
+    return None, problems
 
 
 def _by_pieces(data: Mapping[str, Any]) -> CatalogEntry:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import pytest
 
-from gateway.catalog.document import MAX_BYTES, parse_document
+from gateway.catalog.document import MAX_BYTES, MAX_LINES, MAX_NODES, parse_document
 from gateway.catalog.problems import InvalidCatalog
 
 
@@ -72,6 +73,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
         (b"- a\n", "catalog.yaml:1: is not a mapping; it must hold providers, models and tiers"),
         (b"[" * 5000, "is nested more than 32 levels deep"),
         (b"a" * (MAX_BYTES + 1), "catalog.yaml:1: is 2,097,153 bytes long; at most 2,097,152 are read"),
+        (b"\n" * (MAX_LINES + 1), "catalog.yaml:1: has 100,001 lines; at most 100,000 are read"),
+        (b"a: [" + b"x," * MAX_NODES + b"]", "catalog.yaml:1: a: holds more than 120,000 keys and values"),
+        (b"".join(b"k%d: 1\n" % n for n in range(60_000)), "catalog.yaml:60000: holds more than 120,000 keys and"),
+        (b"a: [" + b"&a x," * MAX_NODES + b"]", "catalog.yaml:1: a: holds more than 120,000 keys and values"),
     ],
 )
 def test_what_is_not_plain_yaml_is_refused_with_its_line(text: bytes, said: str) -> None:
@@ -104,3 +109,12 @@ def test_a_thousand_repeated_keys_are_not_all_told() -> None:
     lines = refused(b"k: 1\n" * 1000).splitlines()
     assert len(lines) == 101
     assert lines[-1].endswith("more problems")
+
+
+@pytest.mark.parametrize("text", [b"a: !<%s> 1", b"a: !%s 1", b"a: *%s", b"%s: 1\n%s: 2", b"a: {%s: 1, %s: 2}"])
+def test_a_long_name_is_told_in_few_words(text: bytes) -> None:
+    """A megabyte of a tag, an alias or a key is neither repeated nor taken character by character (S24)."""
+    begun = time.process_time()
+    said = refused(text.replace(b"%s", b"x" * 1_000_000))
+    assert time.process_time() - begun < 3  # a quarter of a second; it was seven
+    assert len(said) < 500

@@ -197,6 +197,16 @@ def test_a_wrong_edit_names_its_line_and_its_fix(document: str, problems, old: s
     assert lines[0].startswith(f"catalog.yaml:{edited}: {said}")
 
 
+def test_of_very_many_problems_the_first_are_told(document: str, problems) -> None:
+    """To word all 20,000 would take seconds, and more memory than a refusal may (S24)."""
+    many = "".join(f"  m{n}: {{display: x}}\n" for n in range(10_000))
+    line = document[: document.index("models:\n")].count("\n") + 2
+    said = problems(document.replace("models:\n", f"models:\n{many}", 1))
+    assert said[0] == "catalog.yaml: has 20,000 problems; the first 1,000 were looked at"
+    assert said[1].startswith(f"catalog.yaml:{line}: models.m0: 'capabilities' is missing")
+    assert said[-1].startswith("catalog.yaml: 901 more problems")
+
+
 def test_all_problems_are_told_at_once(document: str, problems) -> None:
     """Wrong types, unknown keys and names that lead nowhere, in the order of their lines."""
     text = (

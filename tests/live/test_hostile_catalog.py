@@ -36,6 +36,8 @@ def publish(gateway: RunningGateway, text: str) -> Answer:
     return admin(gateway, "/catalog/publish", {"document": text}, method="POST")
 
 
+MANY = "".join(f"k{n}: 1\n" for n in range(59_990))
+"""Nearly as many keys and values as a document may have."""
 LEVELS = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9) if n else 'x'}]\n" for n in range(9))
 DOCUMENTS: dict[str, str] = {
     "an object of Python's": "!!python/object/apply:os.system ['touch {trap}']",
@@ -48,31 +50,40 @@ DOCUMENTS: dict[str, str] = {
     "a merge key": "a: &a {{b: 1}}\nc: {{<<: *a}}",
     "a repeated key": "providers: {{}}\nproviders: {{}}",
     "a repeated key deep down": "tiers: {{fast: {{models: [a], models: [b]}}}}",
+    "a repeated key after many others": f"{MANY}k7: 2\n",
+    "a repeated key after many others in braces": "{" + MANY.replace("\n", ", ") + "k7: 2}",
+    "a key repeated as often as there is room": "k: 1\n" * 99_999,
+    "as many keys as there is room for": "".join(f"k{n}: 1\n" for n in range(99_999)),
+    "aliases as many as there is room for": f"a: &a [x]\nb: [{'*a,' * 600_000}]",
+    "an alias bomb behind many keys": MANY[: MANY.index("k59000")] + LEVELS,
+    "a tag of a megabyte": f"a: !<{'x' * MEBIBYTE}> 1",
+    "an alias of a megabyte": f"a: *{'x' * MEBIBYTE}",
     "deep nesting": "a: " + "[" * 50_000,
     "two documents": "a: 1\n---\nb: 2",
 }
 
 
 @pytest.mark.parametrize("name", list(DOCUMENTS))
-def test_a_hostile_document_takes_no_effect(guarded: RunningGateway, tmp_path: Path, name: str) -> None:
+def test_a_hostile_document_takes_no_effect(guarded: RunningGateway, tmp_path: Path, name: str, soak: bool) -> None:
     """S23, S24: refused with the place that is wrong, in bounded time and memory; nothing of it runs."""
     trap = tmp_path / "sprung"
     hostile = DOCUMENTS[name].replace("{{", "{").replace("}}", "}").replace("{trap}", str(trap))
     before, begun = resident_mib(guarded), time.monotonic()
     answer = publish(guarded, hostile)
     assert (answer.status, answer.error["code"]) == (400, "catalog_invalid")
-    assert time.monotonic() - begun < 10  # at most a second on a machine with nothing else to do
+    assert time.monotonic() - begun < (1 if soak else 10)
     assert resident_mib(guarded) - before < 50
     assert len(answer.raw) < 20_000
     assert chat(guarded, "fast").status == 200
     assert not trap.exists()
 
 
-def test_a_document_that_is_too_long(guarded: RunningGateway) -> None:
+def test_a_document_that_is_too_long(guarded: RunningGateway, soak: bool) -> None:
     """S24: ten megabytes are refused unread, by the admin API and in the file."""
     text = "a: " + "x" * 10 * MEBIBYTE
-    before = resident_mib(guarded)
+    before, begun = resident_mib(guarded), time.monotonic()
     assert publish(guarded, text).status == 413
+    assert time.monotonic() - begun < (1 if soak else 10)
     good = document(guarded).read_bytes()
     document(guarded).write_text(text)
     problem = eventually(lambda: admin(guarded, "/health").body["catalog"]["problem"])
