@@ -36,6 +36,7 @@ class Guarded:
     def __init__(self, operations: Mapping[str, Operation[Any, Any]]) -> None:
         """`operations` by method."""
         self._operations = operations
+        self._able = ", ".join(operations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         desk: Desk = scope["app"].state.desk
@@ -46,7 +47,9 @@ class Guarded:
         except CallerLeft:
             return
         except Exception as error:
-            await reply_error(inbound, _as_gateway_error(error, request_id), request_id, _HEADERS)
+            refusal = _as_gateway_error(error, request_id)
+            able = [(b"allow", self._able.encode())] if refusal.kind is Kind.METHOD_NOT_ALLOWED else []
+            await reply_error(inbound, refusal, request_id, [*_HEADERS, *able])
             return
         lines = [(b"content-type", answer.media_type), *_HEADERS, *id_headers(request_id), *answer.headers]
         inbound.reply(answer.status, written(lines))
@@ -82,8 +85,7 @@ class Guarded:
     def _nothing_here(self, method: str) -> CallerError:
         if not self._operations:
             return CallerError(Kind.NOT_FOUND, "There is nothing at this path; see /admin/api/openapi.json.")
-        able = ", ".join(self._operations)
-        return CallerError(Kind.METHOD_NOT_ALLOWED, f"This path takes {able}, not {method[:16]}.")
+        return CallerError(Kind.METHOD_NOT_ALLOWED, f"This path takes {self._able}, not {method[:16]}.")
 
 
 def _parameters(query: bytes) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from gateway.log import get_logger
 
 log = get_logger("api")
 Handler = Callable[[Request, Exception], Awaitable[Response]]
+_VERSION = "v1"
 
 
 def handlers(clock: Callable[[], float], ids: Random) -> Mapping[Any, Handler]:
@@ -38,9 +39,11 @@ def handlers(clock: Callable[[], float], ids: Random) -> Mapping[Any, Handler]:
         assert isinstance(error, HTTPException)
         kind = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}.get(error.status_code, Kind.BAD_REQUEST)
         place = f"{request.method} {request.url.path[:200]}"
-        message = f"Unknown request URL: {place}." if kind is Kind.NOT_FOUND else f"Not allowed: {place}."
-        if kind is Kind.NOT_FOUND and request.url.path in ("/chat/completions", "/models"):
-            message += " The base URL ends in /v1."
+        if kind is Kind.NOT_FOUND:
+            message = f"Unknown request URL: {place}.{_hint(request)}"
+        else:
+            able = (error.headers or {}).get("Allow")
+            message = f"Not allowed: {place}." + (f" This path takes {able}." if able else "")
         response = respond(CallerError(kind, message))
         if error.headers:
             response.headers.update(error.headers)
@@ -51,3 +54,17 @@ def handlers(clock: Callable[[], float], ids: Random) -> Mapping[Any, Handler]:
         return respond(GatewayError(Kind.INTERNAL, "The gateway failed while serving this request."))
 
     return {GatewayError: gateway_error, HTTPException: http_error, Exception: internal_error}
+
+
+def _hint(request: Request) -> str:
+    """What else the caller may have meant by a path that is none of ours."""
+    parts = [part for part in request.url.path.lower().split("/") if part]
+    versioned = parts[:1] == [_VERSION]
+    while parts[:1] == [_VERSION]:
+        del parts[0]
+    known = {getattr(route, "path", None) for route in request.app.routes}
+    for path in ("/".join(("", _VERSION, *parts)), "/".join(("", *parts))):
+        if path in known:
+            base = f" The base URL ends in /{_VERSION}." if path.startswith(f"/{_VERSION}/") else ""
+            return f" Did you mean {path}?{base}"
+    return " Of OpenAI's API there are chat completions and models here." if versioned else ""

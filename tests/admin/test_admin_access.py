@@ -124,6 +124,7 @@ async def test_a_method_that_a_path_does_not_take_is_refused(admin: Any) -> None
     answer = await admin("PUT", "/admin/api/keys", {})
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
     assert "GET, POST" in answer.error["message"]
+    assert answer.headers["allow"] == "GET, POST"
     assert (await admin("PUT", "/admin/api/keys", {}, token=None)).status == 401
 
 

@@ -98,16 +98,41 @@ def test_unknown_places(
     assert (answer.status, answer.error["code"]) == (status, code)
     assert answer.request_id
     if status == 405:
-        assert answer.headers["allow"]
+        assert answer.headers["allow"] in answer.error["message"]
     conforms.error(answer.body)
 
 
-def test_a_base_url_without_its_version(gateway: RunningGateway) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/chat/completions",
+        "/v1/v1/chat/completions",
+        "/v1/chat/completions/",
+        "/v1//chat/completions",
+        "/V1/chat/completions",
+    ],
+)
+def test_a_base_url_that_is_almost_right(gateway: RunningGateway, path: str) -> None:
     """What SDKs then ask for is answered with the hint."""
     with Talk(gateway) as talk:
-        answer = talk.ask("/chat/completions", {})
+        answer = talk.ask(path, {})
     assert (answer.status, answer.error["code"]) == (404, "not_found")
-    assert answer.error["message"].endswith("The base URL ends in /v1.")
+    assert answer.error["message"].endswith("Did you mean /v1/chat/completions? The base URL ends in /v1.")
+
+
+def test_an_endpoint_of_openai_that_is_not_here(gateway: RunningGateway) -> None:
+    """The answer says what there is."""
+    with Talk(gateway) as talk:
+        answer = talk.ask("/v1/responses", {"model": "sandbox", "input": "Hi"})
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+    assert answer.error["message"].endswith("Of OpenAI's API there are chat completions and models here.")
+
+
+def test_a_probe_with_a_slash_too_many(gateway: RunningGateway) -> None:
+    """The hint names the path, and no base URL, which has nothing to do with it."""
+    with Talk(gateway) as talk:
+        answer = talk.ask("/healthz/", method="GET")
+    assert answer.error["message"].endswith(": GET /healthz/. Did you mean /healthz?")
 
 
 CREDENTIALS: dict[str, list[tuple[str, str]]] = {
