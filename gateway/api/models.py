@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,36 +15,36 @@ from gateway.catalog.prices import rates_text
 from gateway.catalog.snapshot import Snapshot
 from gateway.errors import CallerError, Kind
 from gateway.gateway import Gateway
-from gateway.types import Deployment, Model, Tier, capabilities_of
+from gateway.routing.resolve import resolve
+from gateway.types import Deployment, Model, Options, Tier, capabilities_of
 
 OWNER = "tiergate"
+_NO_OPTIONS = Options()
 
 
 async def list_models(request: Request) -> Response:
     gateway, caller = await _caller(request)
     snapshot = gateway.catalog.current
-    now = gateway.clock()
-    rows = [_tier(tier) for tier in snapshot.tiers.values() if _may_tier(caller, tier)]
-    rows += [_model(model, snapshot, now) for model in snapshot.models.values() if _may_model(caller, model)]
+    reach, now = _Reach(caller, snapshot), gateway.clock()
+    rows = [_tier(tier) for tier in snapshot.tiers.values() if reach.tier(tier)]
+    rows += [_model(model, snapshot, now) for model in snapshot.models.values() if reach.model(model)]
     return _json({"object": "list", "data": rows})
 
 
 async def show_model(request: Request) -> Response:
     gateway, caller = await _caller(request)
     snapshot, name = gateway.catalog.current, request.path_params["model"]
-    tier, model = snapshot.tiers.get(name), snapshot.models.get(name)
-    if tier is not None and _may_tier(caller, tier):
-        return _json(_tier(tier))
-    if model is not None and _may_model(caller, model):
-        return _json(_model(model, snapshot, gateway.clock()))
-    target = snapshot.targets.get(name)
-    if target is not None and _may_tier(caller, target.tier) and target.kind == "tier":
+    reach, now = _Reach(caller, snapshot), gateway.clock()
+    model = snapshot.models.get(name)
+    if model is not None and reach.model(model):
+        return _json(_model(model, snapshot, now))
+    target = resolve(snapshot, name, _NO_OPTIONS)
+    if target.kind == "tier" and reach.tier(target.tier):
         return _json({**_tier(target.tier), "id": name})
-    if target is not None and target.model is not None and _may_model(caller, target.model):
-        return _json({**_model(target.model, snapshot, gateway.clock()), "id": name})
-    near = snapshot.nearest(name)
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
-    raise CallerError(Kind.UNKNOWN_MODEL, f"The model '{name[:128]}' does not exist.{hint}", param="model")
+    if target.model is not None and reach.model(target.model):
+        return _json({**_model(target.model, snapshot, now), "id": name})
+    message = f"The model '{name[:128]}' is none that this key may use. GET /v1/models lists those."
+    raise CallerError(Kind.UNKNOWN_MODEL, message, param="model")
 
 
 async def _caller(request: Request) -> tuple[Gateway, Caller]:
@@ -52,15 +53,40 @@ async def _caller(request: Request) -> tuple[Gateway, Caller]:
     return gateway, await gateway.callers.identify(credential(request.scope["headers"]), client)
 
 
-def _may_tier(caller: Caller, tier: Tier) -> bool:
-    return caller.tiers is None or tier.name in caller.tiers
+class _Reach:
+    """What a caller may ask for, by the rules that requests are held to."""
+
+    def __init__(self, caller: Caller, snapshot: Snapshot) -> None:
+        self._caller = caller
+        self._allowed = caller.allowed_models(snapshot.models)
+        tiers = (snapshot.tiers[name] for name in caller.tiers or () if name in snapshot.tiers)
+        self._of_tiers = {d.model.name for tier in tiers for d in _deployments(tier)}
+        self._served: dict[str, list[Deployment]] = {}
+        for deployment in snapshot.deployments.values():
+            self._served.setdefault(deployment.model.name, []).append(deployment)
+
+    def tier(self, tier: Tier) -> bool:
+        """Whether it may name the tier, and one of the tier's models may serve it."""
+        named = self._caller.tiers is None or tier.name in self._caller.tiers
+        return named and self._serves(_deployments(tier))
+
+    def model(self, model: Model) -> bool:
+        """Whether it may name the model: one limited to tiers, only those of its tiers and of its own list."""
+        if model.category != "text" or model.status in ("pending", "disabled", "retired"):
+            return False
+        caller = self._caller
+        listed = caller.models is not None and model.name in caller.models
+        named = caller.tiers is None or listed or model.name in self._of_tiers
+        return named and self._serves(self._served.get(model.name, ()))
+
+    def _serves(self, deployments: Iterable[Deployment]) -> bool:
+        allowed = self._allowed
+        return allowed is None or any(d.model.name in allowed or d.name in allowed for d in deployments)
 
 
-def _may_model(caller: Caller, model: Model) -> bool:
-    if model.category != "text" or model.status in ("pending", "disabled", "retired"):
-        return False
-    allowed = caller.models is None or model.name in caller.models
-    return allowed and model.name not in caller.denied_models and caller.tiers is None
+def _deployments(tier: Tier) -> list[Deployment]:
+    """All that may serve the tier, for whomever."""
+    return [*tier.deployments, *tier.fallback, *(d for override in tier.overrides for d in override.deployments)]
 
 
 def _tier(tier: Tier) -> dict[str, Any]:

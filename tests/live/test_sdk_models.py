@@ -46,18 +46,48 @@ def test_one_model(client: openai.OpenAI, name: str) -> None:
 
 
 def test_an_unknown_model(client: openai.OpenAI) -> None:
-    """404 with the nearest names."""
+    """404 with the nearest names, in the words in which it is refused."""
     with pytest.raises(openai.NotFoundError) as raised:
         client.models.retrieve("sandbox-modle")
-    assert "sandbox-model" in raised.value.message
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.create(model="sandbox-modle", messages=HELLO)
+    assert "Did you mean 'sandbox-model'" in raised.value.message
+    assert raised.value.body["message"] == refused.value.body["message"]  # type: ignore[index]  # an object
 
 
-def test_a_limited_key_sees_its_tiers_only(client: openai.OpenAI, gateway: RunningGateway) -> None:
-    """What a key may not use is not shown to it."""
-    limited = client.with_options(api_key=key_with(gateway, tiers=["sandbox"]))
-    assert [model.id for model in limited.models.list()] == ["sandbox"]
-    with pytest.raises(openai.NotFoundError):
-        limited.models.retrieve("claude")
+LIMITS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a tier": ({"tiers": ["sandbox"]}, ["sandbox", "sandbox-model"]),
+    "a tier and a model besides": (
+        {"tiers": ["sandbox"], "models": ["sandbox-model", "claude-model"]},
+        ["sandbox", "sandbox-model", "claude-model"],
+    ),
+    "models": (
+        {"models": ["sandbox-model", "claude-model"]},
+        ["claude", "sandbox", "sandbox-model", "claude-model"],
+    ),
+    "a tier, but none of its models": ({"tiers": ["sandbox"], "models": ["claude-model"]}, ["claude-model"]),
+    "a tier whose model is denied": (
+        {"tiers": ["sandbox", "claude"], "denied_models": ["claude-model"]},
+        ["sandbox", "sandbox-model"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(LIMITS))
+def test_a_limited_key_sees_what_it_may_use(client: openai.OpenAI, gateway: RunningGateway, name: str) -> None:
+    """Each name that it may ask for is listed and can be looked up, and no other is shown to it."""
+    limits, usable = LIMITS[name]
+    limited = client.with_options(api_key=key_with(gateway, **limits))
+    assert sorted(model.id for model in limited.models.list()) == sorted(usable)
+    for model in ("sandbox", "claude", "sandbox-model", "claude-model"):
+        if model in usable:
+            assert limited.models.retrieve(model).id == model
+        else:
+            with pytest.raises(openai.NotFoundError) as raised:
+                limited.models.retrieve(model)
+            assert raised.value.message.count(model) == 1, "it is not proposed instead of itself"
+    for model in {"sandbox", "sandbox-model"} & set(usable):
+        assert limited.chat.completions.create(model=model, messages=HELLO).model == "sandbox-small"
 
 
 def test_the_sandbox_answers(client: openai.OpenAI, conforms: Conformance) -> None:
