@@ -51,7 +51,7 @@ def _compile(item: object) -> Policy:
     known = factories()
     if name not in known:
         near = difflib.get_close_matches(name[:64], known, n=1)
-        hint = f" — did you mean '{near[0]}'?" if near else ""
+        hint = f" — did you mean '{near[0]}'?" if near else "."
         raise ValueError(f"unknown policy '{name[:64]}'{hint} Known: {', '.join(sorted(known))}")
     try:
         return known[name](arguments)

@@ -28,8 +28,8 @@ class Nearest:
         self._having = dict(having)
 
     def find(self, name: str, count: int) -> list[str]:
-        """At most `count` names, the nearest first."""
-        name = name[:_MOST_CHARACTERS]
+        """At most `count` names, the nearest first, whatever their case."""
+        name = name[:_MOST_CHARACTERS].lower()
         lists = sorted((self._having[pair] for pair in _pairs(name) if pair in self._having), key=len)
         shared: Counter[str] = Counter()
         left = _MOST_SEEN
@@ -38,11 +38,11 @@ class Nearest:
             left -= len(names)
             if left <= 0:
                 break
-        best = [found for found, _ in shared.most_common(_COMPARED)]
-        return difflib.get_close_matches(name, best, n=count, cutoff=_CUTOFF)
+        best = {found.lower(): found for found, _ in shared.most_common(_COMPARED)}
+        return [best[found] for found in difflib.get_close_matches(name, best, n=count, cutoff=_CUTOFF)]
 
 
 def _pairs(name: str) -> list[str]:
-    """Each once, with the beginning and the end of the name as letters."""
-    text = f"^{name}$"
+    """Each once, in lower case, with the beginning and the end of the name as letters."""
+    text = f"^{name.lower()}$"
     return list(dict.fromkeys(map(str.__add__, text, text[1:])))

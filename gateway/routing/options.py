@@ -16,6 +16,7 @@ from gateway.types import NANO_PER_USD, Capability, Options, mask_of
 _PREFIX = "x-gateway-"
 _MOST_USD = 9_000_000
 """Larger caps mean nothing and would leave the range in which every store keeps integers exactly."""
+_LEAST_USD = Decimal(1) / NANO_PER_USD
 _NO_OPTIONS = Options()
 _FIELD_OF_PATH = re.compile(r"\$\.(\w+)")
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -95,14 +96,24 @@ def _list(text: str) -> list[str]:
 
 
 def _tags(text: str) -> dict[str, str]:
-    pairs = (item.partition("=") for item in _list(text))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    """Raises:
+    CallerError: one of them has no value, which would be booked under a name that nobody meant.
+    """
+    tags = {}
+    for item in _list(text):
+        name, equals, value = item.partition("=")
+        if not equals:
+            place = f"{_PREFIX}tags"
+            message = f"Invalid value for '{place}': '{item[:64]}' is no tag; write NAME=VALUE, several with commas."
+            raise bad_request(message, place)
+        tags[name.strip()] = value.strip()
+    return tags
 
 
 def _number(text: str) -> float | str:
     """A number, or the text itself, which validation then refuses by name."""
     try:
-        return float(text)
+        return text if "_" in text else float(text)
     except ValueError:
         return text
 
@@ -121,8 +132,9 @@ def _nano(usd: str | float | None, place: str) -> int | None:
         amount = Decimal(str(usd))
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or not 0 < amount <= _MOST_USD:
-        raise bad_request(f"Invalid value for '{place}': give US dollars above 0, such as \"0.05\".", place)
+    if not amount.is_finite() or not _LEAST_USD <= amount <= _MOST_USD:
+        span = f'give US dollars above 0, such as "0.05", from {_LEAST_USD:f} to {_MOST_USD:,}'
+        raise bad_request(f"Invalid value for '{place}': {span}.", place)
     return int(amount * NANO_PER_USD)
 
 
@@ -131,6 +143,8 @@ def _misplaced(error: str, where: Mapping[str, str]) -> CallerError:
     text, _, path = error.partition(" - at ")
     field = _FIELD_OF_PATH.search(path)
     place = _place(where, field[1]) if field else "gateway"
+    if text.startswith("Invalid enum value"):  # only capabilities are of an enum
+        text += f"; known are {', '.join(sorted(Capability))}"
     return bad_request(f"Invalid value for '{place}': {text}.", place)
 
 

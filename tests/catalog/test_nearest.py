@@ -8,7 +8,7 @@ import pytest
 
 from gateway.catalog.nearest import Nearest
 
-NAMES = ["fast", "smart", "gpt-4o", "gpt-4o-mini", "claude-haiku-5-5", "claude-opus-5-5", "x"]
+NAMES = ["fast", "smart", "gpt-4o", "gpt-4o-mini", "claude-haiku-5-5", "claude-opus-5-5", "x", "Qwen3-Coder"]
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,13 @@ NAMES = ["fast", "smart", "gpt-4o", "gpt-4o-mini", "claude-haiku-5-5", "claude-o
             ("fast", "fast"),
         ],
         ("claude-haiku-5.5", "claude-haiku-5-5"),
+        ("FAST", "fast"),
+        ("GPT-4o", "gpt-4o"),
+        ("qwen3-coder", "Qwen3-Coder"),
     ],
 )
 def test_a_slip_finds_what_was_meant(name: str, nearest: str) -> None:
-    """Letters swapped, left out, or another sign between."""
+    """Letters swapped, left out or of another case, or another sign between."""
     assert Nearest(NAMES).find(name, 3)[0] == nearest
 
 

@@ -37,6 +37,7 @@ def test_every_policy_can_be_named(name: str) -> None:
     [
         ("cheapest", "policy is 'cheapest'; write a list, as in [healthy, cheapest]"),
         (["cheepest"], "policy[0]: unknown policy 'cheepest' — did you mean 'cheapest'? Known: "),
+        (["zzz"], "policy[0]: unknown policy 'zzz'. Known: "),
         (["healthy", 3], "policy[1]: 3 is no policy; write a name"),
         ([{"region": "eu", "cheapest": None}], "policy[0]: {'region': 'eu', 'cheapest': None} is no policy"),
         ([{"cheapest": 1}], "policy[0]: cheapest: takes no arguments, got 1; write its bare name"),
