@@ -12,6 +12,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 
 from gateway.errors import masked
 from gateway.ledger.records import Booking
+from gateway.ledger.sums import add_up
 from gateway.storage.client import Store
 
 
@@ -48,7 +49,7 @@ TENANTS = "tenants"
 """The set of all tenants that ever had an attempt, so that any process can sweep them."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_reply = msgspec.msgpack.Decoder(Reply, strict=True).decode
+_decode_reply = msgspec.msgpack.Decoder(Reply | None, strict=True).decode
 _decode_expired = msgspec.msgpack.Decoder(Expired).decode
 
 
@@ -86,9 +87,21 @@ class Exchange:
         """
         if tenant not in self._announced:
             await self._announce(tenant, held=bool(reservations))
-        payload = _encode((self._owner, at * 1000, finishes, reservations, renewals))
         script = self._normal if reservations else self._when_full
-        return _decode_reply(await script.run(self._store, tag(tenant), payload))
+        sums, apart = add_up(finishes)
+        told = [finishes[index] for index in apart]
+        payload = _encode((self._owner, at * 1000, told, reservations, renewals, sums))
+        reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload))
+        if reply is None:  # some of those added up have ended before
+            payload = _encode((self._owner, at * 1000, finishes, reservations, renewals, None))
+            reply = _decode_reply(await script.run(self._store, tag(tenant), payload))
+            apart = list(range(len(finishes)))
+        if reply is None:
+            raise StoreDown("the store answered in another form than the script's")
+        if reply.exceptions:  # Lua counts from one
+            exceptions = [(apart[number - 1] + 1, verdict) for number, verdict in reply.exceptions]
+            reply = msgspec.structs.replace(reply, exceptions=exceptions)
+        return reply
 
     async def expired(self, tenant: str, grace_s: float) -> Expired:
         """Attempts whose lease ran out more than `grace_s` ago.

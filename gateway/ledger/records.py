@@ -193,12 +193,12 @@ def _numbers(
     return 1, *usage, nano, int(guessed), int(void), int(unpriced), int(attempt.sdk_retry > 0), 0
 
 
-def cells(attempt: Attempt | Envelope) -> tuple[str, str, str, list[str]]:
+def cells(attempt: Attempt | Envelope) -> tuple[str, str, str, tuple[str, ...]]:
     """Where an attempt is summed up: hour, day, the name of its cell, and of those of its tags."""
     hour, day = _periods(int(attempt.at) // 3600)
     names = (attempt.key, attempt.tier or "", attempt.model, attempt.provider, attempt.deployment, attempt.price_id)
     dimension = SEPARATOR.join((*names, attempt.team))
-    tagged = [f"{_plain(name)}{SEPARATOR}{_plain(value)}{SEPARATOR}{dimension}" for name, value in attempt.tags]
+    tagged = tuple([f"{_plain(name)}{SEPARATOR}{_plain(value)}{SEPARATOR}{dimension}" for name, value in attempt.tags])
     return hour, day, dimension, tagged
 
 

@@ -10,10 +10,12 @@ local function renew(items)
   end
 end
 
--- One exchange; load is {owner, client's ms, finishes, reservations, renewals}. Endings first, so that what they free can be
--- held again by the reservations beside them. The count of this owner's exchanges tells it whether the store has lost any.
-local owner, client_ms, finishes, reservations, renewals = unpack(load)
-local exceptions, touched, alerts = finish(finishes, owner)
+-- One exchange; load is {owner, client's ms, finishes, reservations, renewals, sums of further finishes or nil}. Endings
+-- first, so that what they free can be held again by the reservations beside them. The count of this owner's exchanges
+-- tells it whether the store has lost any. Nil, and nothing is done, where an attempt in the sums has ended before.
+local owner, client_ms, finishes, reservations, renewals, sums = unpack(load, 1, 6)
+if sums and any_ended(sums) then return cmsgpack.pack(nil) end
+local exceptions, touched, alerts = finish(finishes, owner, sums)
 local verdicts = reserve(reservations, client_ms)
 renew(renewals)
 local count = redis.call('HINCRBY', tag .. 'own', owner, 1)

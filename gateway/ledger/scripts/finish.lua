@@ -3,6 +3,9 @@
 -- correct}..}, journal line, slab or '', nano taken from the slab}. X is a tombstone: it ends what was never sent, so that
 -- a late reservation is refused; what it corrects are the rates that a slab gives back. An attempt that holds nothing of
 -- its own is paid from its slab.
+-- Beside them may be the sums of others, of outcome P, that hold nothing of their own and have not ended before: {{{hour of
+-- the aids, aids, markers}..}, {{roll-up hour, roll-up day, dimension, tag dimensions, metrics}..}, {{budget counter, nano,
+-- limit, forget at}..}, {{bucket, limit, requests or tokens to correct}..}, {{slab, nano taken from it}..}, journal lines}.
 -- Gives what did not simply apply, {{index, verdict}..}, then the budgets touched, {{counter, held, posted}..}, then the
 -- thresholds passed, {{counter, percent, posted, limit}..}.
 local MAX_TAG_CELLS = 20000
@@ -91,15 +94,28 @@ local function correct_rates(corrections)
   redis.call('HSET', tag .. 'rl', unpack(writes))
 end
 
-local function finish(items, owner)
+local function any_ended(sums)
+  for _, of_hour in ipairs(sums[1]) do
+    local found = redis.call('HMGET', tag .. 'd:' .. whole(of_hour[1]), unpack(of_hour[2]))
+    for i = 1, #found do
+      if found[i] then return true end
+    end
+  end
+  return false
+end
+
+local function finish(items, owner, sums)
   local exceptions, alerts, lines, posts = {}, {}, {}, {}
-  if #items == 0 then return exceptions, {}, alerts end
+  if #items == 0 and not sums then return exceptions, {}, alerts end
   local markers, ended, held, maybe, seen = read_markers(items), {}, {}, {}, {}
-  for _, item in ipairs(items) do
-    if item[5] then maybe[#maybe + 1] = item end
-    local slab = item[14] or ''
+  local function may_be_drawn(slab)
     if slab ~= '' and not seen[slab] then seen[slab] = true; maybe[#maybe + 1] = {slab} end
   end
+  for _, item in ipairs(items) do
+    if item[5] then maybe[#maybe + 1] = item end
+    may_be_drawn(item[14] or '')
+  end
+  if sums then for _, s in ipairs(sums[5]) do may_be_drawn(s[1]) end end
   if #maybe > 0 then held = read_held(maybe) end
   local freed, freed_scopes, corrections, settled, estimates = {}, {}, {}, {}, {}
   local hours, day_of, tags, earlier, drawn = {}, {}, {}, {}, {}
@@ -110,17 +126,36 @@ local function finish(items, owner)
     return p
   end
 
-  local function correct(item)
-    for _, c in ipairs(item[12]) do corrections[c[1]] = (corrections[c[1]] or 0) + c[3] * 60000 / c[2] end
+  local function charge(counter, nano, limit, forget_at)
+    local p = budget(counter)
+    p.nano, p.limit, p.forget_at = p.nano + nano, limit, forget_at
   end
 
-  local function pay_from_slab(item)
-    local slab = held[item[14]]
+  local function correct(all)
+    for _, c in ipairs(all) do corrections[c[1]] = (corrections[c[1]] or 0) + c[3] * 60000 / c[2] end
+  end
+
+  local function pay_from_slab(name, nano)
+    local slab = held[name]
     if not slab then return end
-    local part = math.min(item[4], item[15], slab[1])
+    local part = math.min(nano, slab[1])
     slab[1] = slab[1] - part
-    drawn[item[14]] = slab
+    drawn[name] = slab
     for _, counter in ipairs(slab[2]) do local p = budget(counter); p.held = p.held + part end
+  end
+
+  local function count(hour, day, dim, tagged, metrics)
+    gather(hours, hour, dim, metrics)
+    day_of[hour] = day
+    for _, tag_dim in ipairs(tagged) do gather(tags, day, capped_tag(day, tag_dim), metrics) end
+  end
+
+  if sums then  -- before the items, one of which may end a slab that these are paid from
+    for _, c in ipairs(sums[2]) do count(unpack(c)) end
+    for _, b in ipairs(sums[3]) do charge(unpack(b)) end
+    correct(sums[4])
+    for _, s in ipairs(sums[5]) do pay_from_slab(unpack(s)) end
+    lines[1] = sums[6]
   end
 
   for i, item in ipairs(items) do
@@ -151,7 +186,7 @@ local function finish(items, owner)
     elseif verdict == 'NEW' and outcome == 'X' then
       ended[aid] = 'X:0:'
       settled[#settled + 1] = item
-      correct(item)
+      correct(item[12])
     elseif verdict == 'NEW' or verdict == 'ADJ' then
       local delta, delta_nano = metrics, nano
       if verdict == 'ADJ' then
@@ -162,16 +197,11 @@ local function finish(items, owner)
         lines[#lines + 1] = 'A ' .. table.concat(text, ',') .. ' ' .. item[13]
       else
         lines[#lines + 1] = 'N ' .. item[13]
-        if not hold then pay_from_slab(item) end
+        if not hold then pay_from_slab(item[14], math.min(nano, item[15])) end
       end
-      for _, b in ipairs(item[11]) do
-        local p = budget(b[1])
-        p.nano, p.limit, p.forget_at = p.nano + delta_nano, b[2], b[3]
-      end
-      correct(item)
-      gather(hours, item[6], item[8], delta)
-      day_of[item[6]] = item[7]
-      for _, dim in ipairs(item[10]) do gather(tags, item[7], capped_tag(item[7], dim), delta) end
+      for _, b in ipairs(item[11]) do charge(b[1], delta_nano, b[2], b[3]) end
+      correct(item[12])
+      count(item[6], item[7], item[8], item[10], delta)
       if marker then earlier[aid] = string.match(marker, '^[EV]:%d+:(.+)$') end
       ended[aid] = outcome .. ':' .. whole(nano) .. ':'
       settled[#settled + 1] = item
@@ -192,6 +222,11 @@ local function finish(items, owner)
   local id = ''
   if #lines > 0 then id = redis.call('XADD', tag .. 'out', '*', 'e', table.concat(lines, '\n')) end
   local writes, estimate_writes = {}, {}
+  for _, of_hour in ipairs(sums and sums[1] or {}) do
+    local pairs_ = {}
+    for i, aid in ipairs(of_hour[2]) do append(pairs_, aid, of_hour[3][i] .. id) end
+    writes[of_hour[1]] = pairs_
+  end
   for _, item in ipairs(settled) do
     local aid, hour = item[1], item[2]
     if not writes[hour] then writes[hour] = {} end
