@@ -30,8 +30,8 @@ Tokens = Annotated[int, Field(ge=0, le=10**15)]
 class BillEntry(Input):
     """A row of the bill."""
 
-    attempt_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{32}$")] | None = Field(
-        None, description="The attempt, which the provider got as X-Client-Request-Id."
+    attempt_id: Name | None = Field(
+        None, description="The attempt, which the provider got as X-Client-Request-Id; another client's is unknown."
     )
     provider_request_id: Name = Field("", description="The provider's own id of the request; needs `day`.")
     provider: Name = Field("", description="As the catalog names it.")

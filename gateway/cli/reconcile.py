@@ -51,6 +51,8 @@ def import_bill(
         fail(f"{file}: {error.strerror}")
     except ValueError as error:
         fail(f"{file}: {error}")
+    if all(whole) and not rows:
+        fail(f"{file}: it has no rows; as a whole bill it would take every estimate of the period for not billed")
     admin = AdminApi(url, data_dir)
     total = _Total()
     for batch in batches(rows, _BATCH):

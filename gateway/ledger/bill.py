@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import Any
@@ -15,6 +16,8 @@ from gateway.ledger.records import USAGE_FIELDS
 NAMES = ("attempt_id", "provider_request_id", "provider", "model", "day")
 """What names a row: an attempt (`attempt_id`), or a request of that day, or a model's day."""
 COST = "cost_usd"
+_SUBJECTS = (("attempt_id",), ("provider_request_id", "day"), ("provider", "model", "day"))
+"""What a row is for, by any of these."""
 _SYNONYMS = {"client_request_id": "attempt_id", "x_client_request_id": "attempt_id", "date": "day"}
 _KNOWN = frozenset((*NAMES, COST, *USAGE_FIELDS))
 
@@ -58,6 +61,8 @@ def _subject(row: Mapping[str, Any]) -> tuple[bool, str, str, str, str]:
 def _csv(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(lines, strict=True)
     try:
+        if reader.fieldnames is None:
+            raise ValueError("it is empty; a bill begins with the line of its columns' names")
         for row in reader:
             if None in row or None in row.values():
                 raise ValueError(f"line {reader.line_num}: it has not as many fields as the header")
@@ -83,11 +88,24 @@ def _row(given: Mapping[str, Any]) -> dict[str, Any]:
     if COST not in named:
         raise ValueError(f"it has no {COST}")
     row: dict[str, Any] = {name: str(named[name]).strip() for name in NAMES if named.get(name) is not None}
+    if not any(all(map(row.get, names)) for names in _SUBJECTS):
+        raise ValueError(f"it needs {', or '.join(' and '.join(names) for names in _SUBJECTS)}")
+    if row.get("day"):
+        _check_day(row["day"])
     row[COST] = _money(named[COST])
     usage = {name: _count(name, named[name]) for name in USAGE_FIELDS if named.get(name) is not None}
     if usage:
         row["usage"] = usage
     return row
+
+
+def _check_day(text: str) -> None:
+    try:
+        if text == f"{date.fromisoformat(text):%Y-%m-%d}":
+            return
+    except ValueError:
+        pass
+    raise ValueError(f"day must be like 2026-11-30, not {text[:40]!r}")
 
 
 def _money(value: Any) -> str:

@@ -46,7 +46,7 @@ async def test_a_whole_bill_closes_its_period(admin: Any, store: Redis, tmp_path
 @pytest.mark.parametrize(
     ("row", "param"),
     [
-        ({"attempt_id": "x", "cost_usd": "1"}, "rows.0.attempt_id"),
+        ({"attempt_id": "x\n", "cost_usd": "1"}, "rows.0.attempt_id"),
         ({"attempt_id": "0" * 32, "cost_usd": "-1"}, "rows.0.cost_usd"),
         ({"attempt_id": "0" * 32, "cost_usd": "1", "usage": {"tokens": 1}}, "rows.0.usage.tokens"),
         ({"attempt_id": "0" * 32, "cost_usd": "1", "usage": {"input": -1}}, "rows.0.usage.input"),
@@ -58,6 +58,13 @@ async def test_a_bad_row_is_named(admin: Any, row: dict[str, Any], param: str) -
     """By its place."""
     answer = await admin("POST", IMPORT, {"name": "b", "rows": [row]})
     assert (answer.status, answer.error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("attempt_id", ["x", "0" * 32, "6f1c2a3e-0d1b-4a58-9a51-0d9bb2a0c1de", "й" * 128])
+async def test_what_another_client_was_billed_is_unknown(admin: Any, attempt_id: str) -> None:
+    """Whatever its ids look like: it is listed, and the rest of the bill is looked at."""
+    answer = await admin("POST", IMPORT, {"name": "b", "rows": [{"attempt_id": attempt_id, "cost_usd": "1"}]})
+    assert (answer.status, answer.json["unknown"], answer.json["unknown_rows"]) == (200, 1, [attempt_id])
 
 
 async def test_a_day_that_does_not_exist_is_refused(admin: Any) -> None:

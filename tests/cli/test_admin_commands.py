@@ -246,6 +246,8 @@ async def test_a_bill_is_imported_from_a_file(admin: Any, tiergate: Tiergate, tm
     assert "acme.csv" in (await tiergate("reconcile", "status")).stdout
     bill.write_text("attempt_id\nx\n")
     assert "line 2: it has no cost_usd" in (await tiergate("reconcile", "import", str(bill), status=1)).stderr
+    bill.write_text("attempt_id,cost_usd\n")
+    assert "it has no rows" in (await tiergate("reconcile", "import", str(bill), *whole, status=1)).stderr
 
 
 async def test_budgets_beyond_keys_are_set_and_listed(admin: Any, tiergate: Tiergate) -> None:
