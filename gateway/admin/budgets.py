@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gateway.admin.bodies import Count, Input, Nothing
+from gateway.admin.noted import noted
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.callers.rules import Rule, RuleRecords, Subject, budget_of
 from gateway.errors import CallerError, Kind
@@ -104,17 +105,18 @@ async def set_rule(call: Call[RuleFields, Query]) -> Reply:
     given = fields.model_dump(exclude={"usd"})
     limit = None if fields.usd is None else int(fields.usd * NANO_PER_USD)
     rule = Rule(**given, limit_nano=limit)
-    await _audit(call, "budget.set", rule.id)
-    await records.write(call.caller.tenant, rule)
+    after = hashlib.sha256(fields.model_dump_json().encode()).hexdigest()
+    async with noted(call, "budget.set", rule.id, after=after):
+        await records.write(call.caller.tenant, rule)
     return reply(_view(rule))
 
 
 async def delete_rule(call: Call[Nothing, Query]) -> Reply:
     _check_unlimited(call)
     rule_id = call.path["rule_id"]
-    await _audit(call, "budget.delete", rule_id[:40])
-    if not await RuleRecords(call.desk.store).delete(call.caller.tenant, rule_id):
-        raise CallerError(Kind.NOT_FOUND, "There is no budget with this id.")
+    async with noted(call, "budget.delete", rule_id[:40]):
+        if not await RuleRecords(call.desk.store).delete(call.caller.tenant, rule_id):
+            raise CallerError(Kind.NOT_FOUND, "There is no budget with this id.")
     return reply({"id": rule_id, "deleted": True})
 
 
@@ -123,11 +125,6 @@ def _check_unlimited(call: Call[Any, Any]) -> None:
     caller = call.caller
     if caller.limits is not None or caller.tiers is not None or caller.models is not None:
         raise CallerError(Kind.FORBIDDEN, "A key that is limited itself may not change budgets.")
-
-
-async def _audit(call: Call[Any, Any], action: str, subject: str) -> None:
-    after = hashlib.sha256(call.body.model_dump_json().encode()).hexdigest()
-    await call.desk.audit.append(call.caller, action, subject, after=after, request_id=call.request_id, ip=call.ip)
 
 
 def _view(rule: Rule) -> RuleView:

@@ -20,6 +20,7 @@ from gateway.catalog.versions import UnknownVersion
 from gateway.errors import CallerError, Kind
 
 Version = Annotated[str, Field(pattern=r"^[0-9a-f]{4,12}$")]
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 _ESCAPED = 2
 """How much longer a document may be in JSON, where line ends take two characters."""
 
@@ -47,6 +48,7 @@ class NewDocument(Input):
     """A document to put in force."""
 
     document: Annotated[str, Field(max_length=MAX_BYTES, description="YAML.")]
+    name: Title = Field("document", description="What messages call it, such as its file's name.")
     note: Annotated[str, Field(max_length=200)] = Field("", description="Why, for the history.")
     expected: Version | None = Field(None, description="The version it was made from; refused if another is in force.")
 
@@ -55,6 +57,7 @@ class Comparison(Input):
     """A document to compare with the one in force."""
 
     document: Annotated[str, Field(max_length=MAX_BYTES, description="YAML.")]
+    name: Title = Field("document", description="What messages call it, such as its file's name.")
 
 
 class Rollback(Input):
@@ -80,21 +83,25 @@ async def list_versions(call: Call[Nothing, HistoryQuery]) -> Reply:
 
 async def compare_versions(call: Call[Nothing, DiffQuery]) -> Reply:
     source = call.desk.catalog.source
-    before = await _kept(call, call.query.from_)
-    after = source.text if call.query.to is None else await _kept(call, call.query.to)
-    return reply({"data": await _changes(call, before, after)})
+    first, second = call.query.from_, call.query.to or source.current.version
+    before = await _kept(call, first)
+    after = source.text if call.query.to is None else await _kept(call, second)
+    return reply({"data": await _changes(call, (before, first), (after, second))})
 
 
 async def compare_document(call: Call[Comparison, Query]) -> Reply:
     """What a document would change, with what last month's traffic would have cost by its prices."""
-    return reply({"data": await _changes(call, call.desk.catalog.source.text, call.body.document.encode())})
+    source, body = call.desk.catalog.source, call.body
+    in_force = (source.text, source.current.version)
+    return reply({"data": await _changes(call, in_force, (body.document.encode(), body.name))})
 
 
 async def publish_document(call: Call[NewDocument, Query]) -> Reply:
     source, body = call.desk.catalog.source, call.body
     expected = body.expected or source.current.version
+    text = body.document.encode()
     snapshot = await publish(
-        call, "catalog.publish", "catalog", body.document.encode(), expected=expected, note=body.note
+        call, "catalog.publish", "catalog", text, expected=expected, note=body.note, name=body.name
     )
     return reply({"version": snapshot.version, "warnings": list(snapshot.warnings)})
 
@@ -103,7 +110,9 @@ async def roll_back(call: Call[Rollback, Query]) -> Reply:
     source, version = call.desk.catalog.source, call.body.version
     text = await _kept(call, version)
     note = call.body.note or f"back to {version}"
-    snapshot = await publish(call, "catalog.rollback", version, text, expected=source.current.version, note=note)
+    snapshot = await publish(
+        call, "catalog.rollback", version, text, expected=source.current.version, note=note, name=version
+    )
     return reply({"version": snapshot.version, "warnings": list(snapshot.warnings)})
 
 
@@ -114,12 +123,13 @@ async def _kept(call: Call[Any, Any], version: str) -> bytes:
         raise CallerError(Kind.NOT_FOUND, f"{error}.", param="version") from None
 
 
-async def _changes(call: Call[Any, Any], before: bytes, after: bytes) -> list[str]:
+async def _changes(call: Call[Any, Any], before: tuple[bytes, str], after: tuple[bytes, str]) -> list[str]:
+    """What differs between two documents, each with what messages call it."""
     usage = await call.desk.catalog.traffic(days=30)
     now = call.desk.clock()
 
     def compare() -> list[str]:
-        return describe_changes(check_text(before, "before")[1], check_text(after, "after")[1], now, usage)
+        return describe_changes(check_text(*before)[1], check_text(*after)[1], now, usage)
 
     return await asyncio.to_thread(compare)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from gateway.admin.bodies import Nothing
+from gateway.admin.noted import noted
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.admin.reports import Period
 from gateway.errors import CallerError, Kind, bad_request
@@ -32,16 +31,7 @@ async def show_experiment(call: Call[Nothing, ExperimentPeriod]) -> Reply:
 
 async def resume_experiment(call: Call[Nothing, Query]) -> Reply:
     title = call.path["name"]
-    audit = partial(
-        call.desk.audit.append,
-        call.caller,
-        "experiment.resume",
-        f"experiment:{title[:48]}",
-        request_id=call.request_id,
-        ip=call.ip,
-    )
-    await audit()
-    if not await call.desk.trials.resume(title):
-        await audit(outcome="failed")
-        raise CallerError(Kind.NOT_FOUND, f"No canary '{title[:48]}' is stopped.")
+    async with noted(call, "experiment.resume", f"experiment:{title[:48]}"):
+        if not await call.desk.trials.resume(title):
+            raise CallerError(Kind.NOT_FOUND, f"No canary '{title[:48]}' is stopped.")
     return reply({"experiment": title, "state": "running"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import msgspec
 from pydantic import Field, StringConstraints, model_validator
 
 from gateway.admin.bodies import Input, Nothing, Text, Time
+from gateway.admin.noted import noted
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.errors import CallerError, GatewayUnavailable, Kind, bad_request
 from gateway.ledger.corrections import CorrectionsBusy
@@ -74,9 +76,9 @@ class Rerating(Input):
 
 async def import_rows(call: Call[Bill, Query]) -> Reply:
     rows = [_row(entry) for entry in call.body.rows]
-    await _audit(call, "reconcile.import", call.body.name)
-    with _Refusing():
-        done = await import_bill(call.desk.journal, call.caller.tenant, rows, call.body.name, run=call.request_id)
+    async with noted(call, "reconcile.import", call.body.name):
+        with _Refusing():
+            done = await import_bill(call.desk.journal, call.caller.tenant, rows, call.body.name, run=call.request_id)
     await _note(call, call.body.name, done)
     return reply(msgspec.to_builtins(done))
 
@@ -86,10 +88,12 @@ async def close(call: Call[BilledPeriod, Query]) -> Reply:
     body = call.body
     if body.to <= body.from_:
         raise bad_request("'to' must lie after 'from'.", "to")
-    await _audit(call, "reconcile.close", body.provider)
     start, end = body.from_.timestamp(), body.to.timestamp()
-    with _Refusing():
-        done = await close_period(call.desk.journal, call.caller.tenant, start, end, body.provider, run=call.request_id)
+    async with noted(call, "reconcile.close", body.provider):
+        with _Refusing():
+            done = await close_period(
+                call.desk.journal, call.caller.tenant, start, end, body.provider, run=call.request_id
+            )
     await _note(call, f"{body.provider} {body.from_:%Y-%m-%d} to {body.to:%Y-%m-%d} closed", done)
     return reply(msgspec.to_builtins(done))
 
@@ -104,20 +108,20 @@ async def rerate_period(call: Call[Rerating, Query]) -> Reply:
         known = deployments.get(deployment)
         return None if known is None else known.price_at(at)
 
-    if body.book:
-        await _audit(call, "prices.rerate", body.model or "all models")
-    with _Refusing():
-        done = await rerate(
-            call.desk.journal,
-            call.caller.tenant,
-            body.from_.timestamp(),
-            body.to.timestamp(),
-            price_at,
-            model=body.model,
-            now=call.desk.clock(),
-            run=call.request_id,
-            book=body.book,
-        )
+    note = noted(call, "prices.rerate", body.model or "all models") if body.book else contextlib.nullcontext()
+    async with note:
+        with _Refusing():
+            done = await rerate(
+                call.desk.journal,
+                call.caller.tenant,
+                body.from_.timestamp(),
+                body.to.timestamp(),
+                price_at,
+                model=body.model,
+                now=call.desk.clock(),
+                run=call.request_id,
+                book=body.book,
+            )
     return reply(msgspec.to_builtins(done))
 
 
@@ -143,10 +147,6 @@ async def _note(call: Call[Any, Any], name: str, done: Reconciled) -> None:
 
 def _runs(call: Call[Any, Any]) -> str:
     return tag(call.caller.tenant) + "reconciled"
-
-
-async def _audit(call: Call[Any, Any], action: str, subject: str) -> None:
-    await call.desk.audit.append(call.caller, action, subject, request_id=call.request_id, ip=call.ip)
 
 
 def _row(entry: BillEntry) -> BillRow:

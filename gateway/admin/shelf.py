@@ -32,8 +32,12 @@ async def change_document(call: AnyCall, action: str, target: str, changes: list
     return await publish(call, action, target, text, expected=source.current.version, note=f"{action} {target}"[:200])
 
 
-async def publish(call: AnyCall, action: str, target: str, text: bytes, *, expected: str, note: str) -> Snapshot:
+async def publish(
+    call: AnyCall, action: str, target: str, text: bytes, *, expected: str, note: str, name: str | None = None
+) -> Snapshot:
     """Puts a whole document in force. What was and what came of it stand in the audit by the documents' SHA-256.
+
+    `name` is what problems call the document; left out, as where the catalog lives.
 
     Raises:
         CallerError: as `change_document`; status 409 where another version is in force than the `expected` one.
@@ -51,7 +55,7 @@ async def publish(call: AnyCall, action: str, target: str, text: bytes, *, expec
     )
     await audit()
     try:
-        snapshot = await source.publish(text, by=call.caller.key_id, note=note, expected=expected)
+        snapshot = await source.publish(text, by=call.caller.key_id, note=note, expected=expected, name=name)
         await call.desk.catalog.versions.publish(text, by=call.caller.key_id, note=note)
     except VersionConflict as error:
         await audit(outcome="failed")

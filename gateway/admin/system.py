@@ -8,6 +8,7 @@ import msgspec
 from pydantic import Field
 
 from gateway.admin.bodies import Input, Nothing
+from gateway.admin.noted import noted
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.errors import CallerError, Kind
 
@@ -45,8 +46,8 @@ async def health(call: Call[Nothing, Query]) -> Reply:
 
 
 async def reload_catalog(call: Call[Nothing, Query]) -> Reply:
-    await call.desk.audit.append(call.caller, "catalog.reload", "catalog", request_id=call.request_id, ip=call.ip)
-    return reply(await call.desk.reload_catalog())
+    async with noted(call, "catalog.reload", "catalog"):
+        return reply(await call.desk.reload_catalog())
 
 
 async def explain_past(call: Call[Nothing, ExplainPast]) -> Reply:

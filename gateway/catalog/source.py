@@ -122,19 +122,22 @@ class CatalogSource:
                 with contextlib.suppress(InvalidCatalog):  # the environment has changed; the next reload says how
                     await self._compile(self._checked)
 
-    async def publish(self, text: bytes, *, by: str, note: str, expected: str | None = None) -> Snapshot:
+    async def publish(
+        self, text: bytes, *, by: str, note: str, expected: str | None = None, name: str | None = None
+    ) -> Snapshot:
         """Writes a document where the catalog lives and puts it in force; gives its snapshot.
 
-        `expected` is the version that it was made from; left out, whichever is in force. `by` is a key id.
+        `expected` is the version that it was made from; left out, whichever is in force. `by` is a key id. `name` is
+        what problems and warnings call the document; left out, as where the catalog lives.
 
         Raises:
             InvalidCatalog: it could not take effect; nothing was written.
             CatalogError: another version is in force by now, or the document cannot be written.
         """
-        name = self._place.name
+        called = name or self._place.name
 
         def compile_() -> Snapshot:
-            return Checked(text, name, parse_elsewhere).compile(self._env, self._clock(), self._learned)
+            return Checked(text, called, parse_elsewhere).compile(self._env, self._clock(), self._learned)
 
         async with self._one_at_a_time:
             snapshot = await asyncio.to_thread(_aside, compile_)

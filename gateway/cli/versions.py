@@ -29,7 +29,7 @@ def publish(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Put a document in force on every process of a gateway; one with any problem changes nothing."""
-    body = {"document": _text(file), "note": note}
+    body = {"document": _text(file), "note": note, "name": file.name[:200]}
     if expected is not None:
         body["expected"] = expected
     answer = msgspec.json.decode(AdminApi(url, data_dir).ask("POST", "catalog/publish", body=body))
@@ -87,7 +87,7 @@ def diff(
         query = {"from": first, "to": second}
         lines = msgspec.json.decode(AdminApi(url, data_dir).ask("GET", "catalog/diff", query))["data"]
     else:
-        body = {"document": _text(Path(first))}
+        body = {"document": _text(Path(first)), "name": Path(first).name[:200]}
         lines = msgspec.json.decode(AdminApi(url, data_dir).ask("POST", "catalog/diff", body=body))["data"]
     for line in lines or ["no difference"]:
         typer.echo(line)

@@ -29,8 +29,9 @@ async def test_a_budget_is_set_listed_and_deleted(admin: Any, store: Redis) -> N
     assert (rule.rpm, rule.rates_on_store_down) == (5, "deny")
     assert (await admin("DELETE", f"{PATH}/search")).status == 200
     assert (await admin("DELETE", f"{PATH}/search")).status == 404
-    actions = [entry["action"] for entry in (await admin("GET", "/admin/api/audit")).json["data"]]
-    assert actions.count("budget.set") == 2
+    said = [(entry["action"], entry["outcome"]) for entry in (await admin("GET", "/admin/api/audit")).json["data"]]
+    assert said.count(("budget.set", "done")) == 2
+    assert said[:3] == [("budget.delete", outcome) for outcome in ("failed", "done", "done")]
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,11 @@ async def test_a_day_that_does_not_exist_is_refused(admin: Any) -> None:
 
 
 async def test_two_imports_at_once_are_told_apart(admin: Any, store: Redis) -> None:
-    """The second gets 409."""
+    """The second gets 409, and the audit does not say that it was done."""
     await store.set(tag("main") + "correcting", "another")
     answer = await admin("POST", IMPORT, {"name": "b", "rows": [{"attempt_id": "0" * 32, "cost_usd": "1"}]})
     assert (answer.status, answer.error["code"]) == (409, "conflict")
+    assert (await admin("GET", "/admin/api/audit")).json["data"][0]["outcome"] == "failed"
 
 
 @pytest.mark.parametrize("role", ["app", "ops"])

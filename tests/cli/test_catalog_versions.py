@@ -51,6 +51,17 @@ async def test_a_file_that_is_not_there_is_a_sentence(tiergate: Any, tmp_path: P
     assert "no catalog version" in (await tiergate("catalog", "rollback", "ffff", status=1)).stderr
 
 
+async def test_a_problem_names_the_file_that_has_it(admin: Any, tiergate: Any, tmp_path: Path) -> None:
+    """Not the one that is in force, whose line it would be looked for in."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(DOCUMENT + "extra: 1\n")
+    line = DOCUMENT.count("\n") + 1
+    for command in ("publish", "diff"):
+        assert f"bad.yaml:{line}: extra: " in (await tiergate("catalog", command, str(bad), status=1)).stderr
+    nameless = await admin("POST", "/admin/api/catalog/publish", {"document": "models: 3"})
+    assert "\ndocument:1: " in nameless.error["message"]
+
+
 async def test_what_is_in_force_is_compared_with_a_file(admin: Any, tiergate: Any, tmp_path: Path) -> None:
     """And with a former version once something was published."""
     new = tmp_path / "new.yaml"
