@@ -143,6 +143,9 @@ def _body(request: Path | None, model: str | None, message: str) -> bytes:
     try:
         return request.read_bytes()
     except OSError as error:
+        if str(request).startswith("req_"):
+            message = f"{request} is no request's id (req_ and 32 hexadecimal digits), and no file of that name is here"
+            raise typer.BadParameter(message) from None
         raise typer.BadParameter(f"{request} cannot be read: {error.strerror}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,7 +103,11 @@ def _periods(
         if whole_days:
             raise ValueError("a report by tag covers whole UTC days and cannot be by hour")
         if now - at > HOURS_KEPT_S:
-            raise ValueError("single hours are kept for 14 days; ask for whole UTC days, and not by hour")
+            kept = datetime.fromtimestamp(math.ceil((now - HOURS_KEPT_S) / HOUR_S) * HOUR_S, UTC)
+            raise ValueError(
+                f"single hours are kept for 14 days; begin at {kept:%Y-%m-%dT%H:%M:%SZ} or later, "
+                "or ask for whole UTC days and not by hour"
+            )
         yield datetime.fromtimestamp(at, UTC).strftime("h:%Y%m%d%H"), at
         at += HOUR_S
 

@@ -146,6 +146,14 @@ def test_arguments_that_make_no_sense_are_refused(
     assert run(*arguments).exit_code == 2
 
 
+def test_an_id_that_is_cut_short_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not a file that is missing."""
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run("req_01a1fe0ba4f47a3b")
+    assert result.exit_code == 2
+    assert "is no request's id (req_ and 32 hexadecimal digits)" in result.stderr
+
+
 class Gateway(BaseHTTPRequestHandler):
     """Answers as a gateway's admin API would, and keeps what it was asked."""
 

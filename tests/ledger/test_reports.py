@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ async def test_tags_sum_to_the_total_with_what_has_none(store: Redis) -> None:
         (NOON, NOON + DAY, ("tag:a", "tag:b"), "one tag"),
         (NOON, NOON + DAY, ("tag:a",), "whole UTC days"),
         (NOON - 30 * DAY, NOON, (), "14 days"),
+        (NOON - 30 * DAY, NOON, ("hour",), "begin at 2026-11-07T12:00:00Z or later"),
     ],
 )
 async def test_what_cannot_be_answered_says_why(
@@ -108,6 +110,17 @@ async def test_what_cannot_be_answered_says_why(
     """Never a total with a part missing."""
     with pytest.raises(ValueError, match=reason):
         await report(store, "main", from_at, to_at, by, now=NOON)
+
+
+async def test_the_hour_that_a_refusal_names_is_kept(store: Redis) -> None:
+    """Also between two hours."""
+    for now in (NOON, NOON + 1, NOON + 3_599):
+        with pytest.raises(ValueError, match="begin at") as refused:
+            await report(store, "main", NOON - 30 * DAY, NOON, ("hour",), now=now)
+        named = datetime.fromisoformat(str(refused.value).partition("begin at ")[2].split()[0])
+        assert await report(store, "main", named.timestamp(), NOON, ("hour",), now=now) == []
+        with pytest.raises(ValueError, match="14 days"):
+            await report(store, "main", named.timestamp() - 3_600, NOON, ("hour",), now=now)
 
 
 async def test_the_entries_of_a_range_sum_to_its_report(store: Redis) -> None:
