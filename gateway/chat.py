@@ -140,6 +140,9 @@ class Chat:
 
     def capped(self, cap: int) -> Chat:
         """The request with this cap on its output, under the names the caller used for it."""
+        one, other = self.head.max_completion_tokens, self.head.max_tokens
+        if (one or other) and (one or 0) <= cap and (other or 0) <= cap:
+            return self
         given = {name: wanted for name in _CAPS if (wanted := getattr(self.head, name)) is not None} or {
             "max_tokens": cap + 1
         }

@@ -40,3 +40,14 @@ def test_the_providers_rate_limits_give_way_to_our_own() -> None:
 def test_a_head_with_nothing_to_pass_on_adds_no_line() -> None:
     """No header of the provider's, no bytes."""
     assert provider_lines(b"HTTP/1.1 200 OK\r\ncontent-type: a\r\n", limits=True) == b""
+
+
+_RATE, _OURS = b"X-RateLimit-Limit-Requests: 7\r\n", b"OpenAI-Version: 2020-10-01\r\n"
+
+
+@pytest.mark.parametrize("lines", [(_RATE, _OURS), (_OURS, _RATE), (_OURS,), (_RATE,)])
+def test_where_a_head_has_what_is_kept_does_not_matter(lines: tuple[bytes, ...]) -> None:
+    """Behind anything, in any order."""
+    head = b"HTTP/1.1 200 OK\r\nserver: x\r\n" + b"".join(lines) + b"via: y\r\n"
+    assert provider_lines(head, limits=True) == b"".join(lines)
+    assert provider_lines(head, limits=False) == (_OURS if _OURS in lines else b"")

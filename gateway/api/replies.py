@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from email.utils import formatdate
 
-from gateway.api.http import HeaderLines, written
+from gateway.api.http import HeaderLines
 from gateway.ledger.limits import Headroom
 from gateway.types import NANO_PER_USD, Model
 
@@ -21,6 +21,7 @@ _REQUESTS, _TOKENS = (
     b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % (of, of, of)
     for of in (b"requests", b"tokens")
 )
+_MODES = {mode: b"x-gateway-limits-mode: %b\r\n" % mode.encode() for mode in ("exact", "local", "allow")}
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -30,7 +31,14 @@ def provider_lines(head: bytes, *, limits: bool) -> bytes:
     `head` is a response's status line and headers, each ending in CRLF. It is searched rather than split: this is done
     for every answer, and providers send some thirty headers.
     """
-    lines = (_KEPT_AND_LIMITS if limits else _KEPT_LINES).findall(head)
+    lowered = head.lower()
+    begin = lowered.find(b"\r\nopenai-")
+    if limits:
+        rates = lowered.find(b"\r\nx-ratelimit-")
+        begin = rates if begin < 0 or 0 < rates < begin else begin
+    if begin < 0:
+        return b""
+    lines = (_KEPT_AND_LIMITS if limits else _KEPT_LINES).findall(head, begin)
     lines.append(b"")
     return b"\r\n".join(lines)
 
@@ -40,7 +48,7 @@ def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
 
     `freed_nano` is what the request did not cost of its hold, where that is known already.
     """
-    lines = b"x-gateway-limits-mode: %b\r\n" % headroom.mode.encode()
+    lines = _MODES[headroom.mode]
     if (limit := headroom.limit_requests) is not None:
         left, reset_s = headroom.remaining_requests, headroom.reset_requests_s
         lines += _REQUESTS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
@@ -49,8 +57,7 @@ def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
         lines += _TOKENS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
     if headroom.budget is not None and headroom.budget_left_nano is not None:
         budget, left_usd = headroom.budget, usd(max(0, headroom.budget_left_nano + freed_nano))
-        told = f"{budget.scope} {budget.per}; left_usd={left_usd}"
-        lines += written([(b"x-gateway-budget", told.encode("ascii", "replace"))])
+        lines += f"x-gateway-budget: {budget.scope} {budget.per}; left_usd={left_usd}\r\n".encode("ascii", "replace")
     return lines
 
 

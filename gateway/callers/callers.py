@@ -40,10 +40,20 @@ _log = get_logger("callers")
 class _Known:
     """What is remembered of a credential that was right. Times are monotonic seconds."""
 
-    __slots__ = ("caller", "digest", "fresh_until", "grace_until", "key", "refresh_at")
+    __slots__ = ("caller", "digest", "fresh_until", "grace_until", "key", "record", "refresh_at")
 
-    def __init__(self, caller: Caller, key: tuple[str, str], digest: str, asked_at: float, ends_at: float) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        record: KeyRecord | None,
+        key: tuple[str, str],
+        digest: str,
+        asked_at: float,
+        ends_at: float,
+    ) -> None:
         self.caller = caller
+        self.record = record
+        """What the caller was made of; None for one of the installation's settings."""
         self.key = key
         self.digest = digest
         self.fresh_until = min(asked_at + FRESH_S, ends_at)
@@ -122,7 +132,7 @@ class Callers:
             return caller
         digest = self._pepper.digest(token)
         if caller := self._bootstrap.get(digest):
-            self._remember(name, _Known(caller, ("", ""), digest, math.inf, math.inf))
+            self._remember(name, _Known(caller, None, ("", ""), digest, math.inf, math.inf))
             return caller
         key = parse(token)
         if key is None:
@@ -194,8 +204,10 @@ class Callers:
         if record is None or ends_at is None:
             self._known.pop(name, None)
             return None
-        caller = caller_of(record)
-        self._remember(name, _Known(caller, key, digest, asked_at, ends_at))
+        known = self._known.get(name)
+        # Of an unchanged record the same caller: much is remembered by it and by its limits.
+        caller = known.caller if known is not None and known.record == record else caller_of(record)
+        self._remember(name, _Known(caller, record, key, digest, asked_at, ends_at))
         return caller
 
     def _ends_at(self, record: KeyRecord | None, digest: str) -> float | None:

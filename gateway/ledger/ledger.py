@@ -16,7 +16,7 @@ from gateway.ledger.cost import affordable_output_tokens, cost_nano
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, least_worth_holding, reservation, worst_case
 from gateway.ledger.journal import Journal
-from gateway.ledger.limits import Budget, Headroom, Limits, LimitsMode, Window, window
+from gateway.ledger.limits import Budget, Headroom, Limits, LimitsMode, Window, window, windows
 from gateway.ledger.outage import Outage, policies_of
 from gateway.ledger.outbox import Outbox, Tell
 from gateway.ledger.records import (
@@ -293,8 +293,7 @@ class Ledger:
 
         As of the store's last answers to this process: good enough to route by, and never waited for.
         """
-        at = self._outbox.now()
-        tightest = self._tightest(limits, [window(b, at) for b in limits.budgets])
+        tightest = self._tightest(limits, windows(limits, self._outbox.now()))
         return max(0.0, tightest[0]) if tightest else None
 
     @property
@@ -340,7 +339,7 @@ class Ledger:
     def _pin(self, attempt: Attempt, limits: Limits) -> float:
         """Fixes the periods that the attempt is charged to; gives their time, the store's."""
         at = self._outbox.now()
-        attempt.windows = tuple([window(b, at) for b in limits.budgets])
+        attempt.windows = windows(limits, at)
         return at
 
     def _begin_within(self, slab: Slab, attempt: Attempt, cap: int | None) -> Headroom:

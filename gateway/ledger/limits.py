@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -69,21 +69,22 @@ class Limits:
     record: str | None = None
     """The Redis key of the record these limits come from (same tenant tag). Where given and gone, requests are refused:
     a store that lost its keys has lost its counters too, and they must not start again at zero."""
+    hard: bool = field(init=False, compare=False)
+    """Whether any of the budgets is hard."""
+    enforced: bool = field(init=False, compare=False)
+    """Whether a request must ask the store before it is sent."""
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Worked out once: all of them are asked for at each request.
+        budget, rate = self.budgets[-1].id if self.budgets else "", self.rpm[-1].scope if self.rpm else ""
+        hard = any(budget.hard for budget in self.budgets)
+        object.__setattr__(self, "hard", hard)
+        object.__setattr__(self, "enforced", bool(self.rpm or self.tpm or self.concurrency or hard))
+        object.__setattr__(self, "_hash", hash((self.tenant, self.record, budget, rate)))
 
     def __hash__(self) -> int:
-        """Of what tells nearly all of them apart: this is asked for at each request, and budgets have many members."""
-        budget, rate = self.budgets[-1].id if self.budgets else "", self.rpm[-1].scope if self.rpm else ""
-        return hash((self.tenant, self.record, budget, rate))
-
-    @property
-    def enforced(self) -> bool:
-        """Whether a request must ask the store before it is sent."""
-        return bool(self.rpm or self.tpm or self.concurrency or self.hard)
-
-    @property
-    def hard(self) -> bool:
-        """Whether any of the budgets is hard."""
-        return any(budget.hard for budget in self.budgets)
+        return self._hash
 
 
 class Window(NamedTuple):
@@ -122,6 +123,16 @@ def window(budget: Budget, at: float) -> Window:
     """The period of `budget` that `at` (epoch seconds, the store's clock) falls into."""
     name, end = _period(budget.per, int(at) // 3600)
     return Window(f"b:{budget.id}:{name}", budget.limit_nano, end + _KEPT_AFTER if end else 0, budget.hard)
+
+
+def windows(limits: Limits, at: float) -> tuple[Window, ...]:
+    """The periods of all budgets that `at` falls into."""
+    return _windows(limits, int(at) // 3600)
+
+
+@lru_cache(1024)
+def _windows(limits: Limits, hours: int) -> tuple[Window, ...]:
+    return tuple([window(budget, hours * 3600) for budget in limits.budgets])
 
 
 def resets_at(budget: Budget, at: float) -> int | None:

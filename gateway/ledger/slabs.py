@@ -14,7 +14,7 @@ from gateway.errors import GatewayUnavailable
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.holds import hold_again, rated_tokens, reservation
 from gateway.ledger.lane import Lane
-from gateway.ledger.limits import Headroom, Limits, resets_at, window
+from gateway.ledger.limits import Headroom, Limits, resets_at, windows
 from gateway.ledger.records import NO_USAGE, Booking, encode, tombstone
 from gateway.ledger.refusal import headroom
 from gateway.ledger.underway import Underway
@@ -238,7 +238,7 @@ class Slabs:
         )
         store_now = self._now()
         own.limits = limits
-        own.windows = tuple([window(b, store_now) for b in limits.budgets])
+        own.windows = windows(limits, store_now)
         requests = min(max(2 * rate, 4 * LEAST_REQUESTS), MOST_REQUESTS)
         own.hold_nano = requests * attempt.hold_nano
         try:

@@ -142,7 +142,7 @@ class Planner:
     def _tier(self, asked: Tier, options: Options, facts: Facts, trail: Trail | None) -> Tier:
         """The tier that serves: one step down for each step that the budget demands, then as key and tags have it."""
         tier = asked
-        if facts.budget_left_share is not None:
+        if facts.budget_left_share is not None and self.steps_down(tier):
             passed = {tier.name}
             while (lesser := self._step_down(tier, facts)) is not None and lesser.name not in passed:
                 if trail is not None:

@@ -161,6 +161,18 @@ async def test_a_busy_key_is_refreshed_without_waiting(house: Any) -> None:
     assert caller.name == "renamed"
 
 
+async def test_the_caller_of_an_unchanged_record_stays_the_same(house: Any) -> None:
+    """What is remembered by it, and by its limits, need not be made anew at each refresh."""
+    header, _ = await house.key()
+    caller = await house.callers.identify(header, IP)
+    asked_before = (await house.store.info("commandstats"))["cmdstat_hmget"]["calls"]
+    for _ in range(20):
+        house.monotonic.advance(1)
+        assert house.callers.cached(name_of(header)) is caller
+        await settle(house.callers)
+    assert (await house.store.info("commandstats"))["cmdstat_hmget"]["calls"] > asked_before
+
+
 async def test_many_requests_with_one_cold_key_ask_once(house: Any) -> None:
     """A herd shares one lookup."""
     header, _ = await house.key()

@@ -47,7 +47,9 @@ def _ending(
         tags=tags,
         model=model,
     )
-    a.windows = (Window("b:b1:total", 10_000, 0, True), Window(f"b:b2:{model}", 50, 4_000_000_000, True)) if limited else ()
+    a.windows = (
+        (Window("b:b1:total", 10_000, 0, True), Window(f"b:b2:{model}", 50, 4_000_000_000, True)) if limited else ()
+    )
     a.slab, a.hold_nano = (_SLAB, 300) if slab else ("", 0)
     numbers = usage_numbers(Usage(input=3, output=output))
     text = encode((outcome, nano, numbers, "provider", "complete", 1, None, None, 200, False))
