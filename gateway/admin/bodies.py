@@ -157,7 +157,13 @@ class KeyView(BaseModel):
     rotation_ends_at: datetime | None = Field(description="When the former secret stops being valid.")
 
 
-class MintedKey(KeyView):
+class ChangedKey(KeyView):
+    """A key just made or changed."""
+
+    warnings: list[str] = Field([], description="What of it can have no effect: names that the catalog does not have.")
+
+
+class MintedKey(ChangedKey):
     """A key just made, with its secret: shown this once."""
 
     key: str

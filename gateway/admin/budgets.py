@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from gateway.admin.bodies import Count, Input, Nothing
+from gateway.admin.names import unknown_names
 from gateway.admin.noted import noted
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.callers.rules import Rule, RuleRecords, Subject, budget_of
@@ -76,6 +77,12 @@ class RuleView(BaseModel):
     held_usd: str | None = None
 
 
+class ChangedRule(RuleView):
+    """A rule just made or replaced."""
+
+    warnings: list[str] = Field([], description="What of it can have no effect: a tier that the catalog does not have.")
+
+
 class RuleList(BaseModel):
     """Rules, by id."""
 
@@ -108,7 +115,8 @@ async def set_rule(call: Call[RuleFields, Query]) -> Reply:
     after = hashlib.sha256(fields.model_dump_json().encode()).hexdigest()
     async with noted(call, "budget.set", rule.id, after=after):
         await records.write(call.caller.tenant, rule)
-    return reply(_view(rule))
+    tiers = [rule.name] if rule.of == "tier" else []
+    return reply(ChangedRule(**dict(_view(rule)), warnings=unknown_names(call.desk.catalog.source.current, tiers)))
 
 
 async def delete_rule(call: Call[Nothing, Query]) -> Reply:

@@ -8,7 +8,19 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin.bodies import KeyChange, KeyFields, KeyList, MintedKey, NewKey, Nothing, Rotation, rules, view
+from gateway.admin.bodies import (
+    ChangedKey,
+    KeyChange,
+    KeyFields,
+    KeyList,
+    MintedKey,
+    NewKey,
+    Nothing,
+    Rotation,
+    rules,
+    view,
+)
+from gateway.admin.names import unknown_names
 from gateway.admin.operation import Call, Query, Reply, reply
 from gateway.callers.keys import is_key_id, mint, new_key_id
 from gateway.callers.records import KeyRecord, StoredSecret
@@ -57,7 +69,7 @@ async def change_key(call: Call[KeyChange, Query]) -> Reply:
     new = _filled(msgspec.structs.replace(old, version=old.version + 1), call.body)
     check_within(call.caller, new)
     await _change(call, "key.update", old, new)
-    return reply(view(new, call.desk.clock()))
+    return reply(ChangedKey(**dict(view(new, call.desk.clock())), warnings=_warnings(call, new)))
 
 
 async def rotate_key(call: Call[Rotation, Query]) -> Reply:
@@ -149,7 +161,14 @@ def _stored(call: AnyCall, key: Secret) -> StoredSecret:
 
 def _minted(call: AnyCall, record: KeyRecord, key: Secret, status: int) -> Reply:
     shown = view(record, call.desk.clock())
-    return reply(MintedKey(**dict(shown), key=key.reveal()), status)
+    return reply(MintedKey(**dict(shown), warnings=_warnings(call, record), key=key.reveal()), status)
+
+
+def _warnings(call: AnyCall, record: KeyRecord) -> list[str]:
+    snapshot = call.desk.catalog.source.current
+    told = unknown_names(snapshot, record.tiers or (), (*(record.models or ()), *record.denied_models))
+    expired = record.expires_at is not None and record.expires_at <= call.desk.clock()
+    return [*told, "the key has expired already"] if expired else told
 
 
 def _hash(record: KeyRecord | None) -> str:

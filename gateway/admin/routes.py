@@ -8,7 +8,7 @@ from typing import Any
 from starlette.routing import BaseRoute, Route
 
 from gateway.admin import budgets, catalog, experiments, keys, models, reconcile, reports, system
-from gateway.admin.bodies import KeyChange, KeyList, KeyView, MintedKey, NewKey, Nothing, Rotation
+from gateway.admin.bodies import ChangedKey, KeyChange, KeyList, KeyView, MintedKey, NewKey, Nothing, Rotation
 from gateway.admin.budgets import RuleList
 from gateway.admin.guard import Guarded
 from gateway.admin.openapi import describe
@@ -35,7 +35,7 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         status=201,
     ),
     operation("GET", _KEY, Permission.READ_KEYS, "Show a key.", keys.show_key, gives=KeyView),
-    operation("PATCH", _KEY, Permission.WRITE_KEYS, "Change a key.", keys.change_key, body=KeyChange, gives=KeyView),
+    operation("PATCH", _KEY, Permission.WRITE_KEYS, "Change a key.", keys.change_key, body=KeyChange, gives=ChangedKey),
     operation("DELETE", _KEY, Permission.REVOKE_KEYS, "Revoke a key for good.", keys.revoke_key, gives=KeyView),
     operation(
         "POST",
@@ -56,7 +56,7 @@ OPERATIONS: Sequence[Operation[Any, Any]] = (
         "Make or replace a budget or rates of a team, tag, tier, session or the tenant.",
         budgets.set_rule,
         body=budgets.RuleFields,
-        gives=budgets.RuleView,
+        gives=budgets.ChangedRule,
     ),
     operation("DELETE", f"{ROOT}/budgets/{{rule_id}}", Permission.WRITE_KEYS, "Delete a budget.", budgets.delete_rule),
     operation(

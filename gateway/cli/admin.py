@@ -104,6 +104,12 @@ def print_json(body: bytes) -> None:
     typer.echo(msgspec.json.format(body).decode())
 
 
+def warn(answer: Mapping[str, Any]) -> None:
+    """The warnings of an answer, on standard error."""
+    for warning in answer.get("warnings", ()):
+        typer.echo(f"warning: {warning}", err=True)
+
+
 def _token(data_dir: Path) -> str:
     given = os.environ.get("TIERGATE_ADMIN_TOKEN")
     if given:

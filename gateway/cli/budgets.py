@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, print_json
+from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, print_json, warn
 from gateway.cli.catalog import wide_console
 
 app = typer.Typer(help="Set budgets and rates for teams, tags, tiers, sessions and the tenant.", no_args_is_help=True)
@@ -44,8 +44,9 @@ def set_budget(
     body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     body |= {"id": rule_id, "of": subject, "name": name, "per": per, "hard": not soft, "on_store_down": on_store_down}
     body["rates_on_store_down"] = rates_on_store_down
-    AdminApi(url, data_dir).ask("POST", "budgets", body=body)
+    answer = AdminApi(url, data_dir).ask("POST", "budgets", body=body)
     typer.echo(f"Budget {rule_id} is set.")
+    warn(msgspec.json.decode(answer))
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, print_json
+from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, print_json, warn
 from gateway.cli.catalog import wide_console
 
 app = typer.Typer(help="Make, change, rotate and revoke keys.", no_args_is_help=True)
@@ -222,17 +222,21 @@ def _show_secret(answer: bytes, format: str) -> None:
         return
     typer.echo(f"Key {key['id']}, shown this once:", err=True)
     typer.echo(key["key"])
+    warn(key)
 
 
 def _show(answer: bytes, format: str) -> None:
     if format == "json":
         print_json(answer)
         return
-    table = Table(show_header=False)
-    for name, value in msgspec.json.decode(answer).items():
+    table, key = Table(show_header=False), msgspec.json.decode(answer)
+    for name, value in key.items():
+        if name == "warnings":
+            continue
         text = _budget_text(value) if name == "budget" else _joined(value) if isinstance(value, list) else value
         table.add_row(name, _cell(text))
     wide_console().print(table)
+    warn(key)
 
 
 def _budget_text(budget: Any) -> str:

@@ -35,6 +35,15 @@ async def test_a_budget_is_set_listed_and_deleted(admin: Any, store: Redis) -> N
 
 
 @pytest.mark.parametrize(
+    ("tier", "warnings"), [("fast", []), ("fsat", ["the catalog has no tier 'fsat'; did you mean 'fast'?"])]
+)
+async def test_a_budget_of_a_tier_that_there_is_not_is_warned_of(admin: Any, tier: str, warnings: list[str]) -> None:
+    """It would hold nobody to anything."""
+    made = await admin("POST", PATH, {**TEAM, "of": "tier", "name": tier})
+    assert (made.status, made.json["warnings"]) == (200, warnings)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"id": "Search!"},

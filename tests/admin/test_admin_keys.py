@@ -54,6 +54,28 @@ async def test_a_key_is_shown_once_and_works_with_what_it_was_given(admin: Any) 
     }
 
 
+@pytest.mark.parametrize(
+    ("fields", "warnings"),
+    [
+        ({"tiers": ["fast"], "models": ["alpha", "one/beta"], "denied_models": ["beta"]}, []),
+        ({"tiers": ["fsat"]}, ["the catalog has no tier 'fsat'; did you mean 'fast'?"]),
+        ({"tiers": ["alpha"]}, ["the catalog has no tier 'alpha'"]),
+        ({"models": ["alhpa"]}, ["the catalog has no model 'alhpa'; did you mean 'alpha'?"]),
+        ({"denied_models": ["one/beat"]}, ["the catalog has no model 'one/beat'; did you mean 'one/beta'?"]),
+        ({"denied_models": ["fast"]}, ["the catalog has no model 'fast'"]),
+        ({"expires_at": "2020-01-01"}, ["the key has expired already"]),
+        ({"models": [f"zz{n}" for n in range(50)]}, [f"the catalog has no model 'zz{n}'" for n in range(20)]),
+    ],
+)
+async def test_what_can_have_no_effect_is_warned_of(admin: Any, fields: dict[str, Any], warnings: list[str]) -> None:
+    """When a key is made and when it is changed; the catalog may have the name soon, so nothing is refused."""
+    made = await admin("POST", KEYS, {"name": "k", **fields})
+    assert (made.status, made.json["warnings"]) == (201, warnings)
+    changed = await admin("PATCH", f"{KEYS}/{made.json['id']}", {"rpm": 5})
+    assert (changed.status, changed.json["warnings"]) == (200, warnings)
+    assert "warnings" not in (await admin("GET", f"{KEYS}/{made.json['id']}")).json
+
+
 async def test_a_change_keeps_what_it_does_not_name_and_holds_at_once(admin: Any) -> None:
     """PATCH with null takes a limit away."""
     key, key_id = await admin.key(rpm=5, tpm=7, tiers=["fast"], budget={"usd": 1, "per": "total"})

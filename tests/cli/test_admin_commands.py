@@ -68,6 +68,9 @@ async def test_a_key_lives_from_create_to_revoke(admin: Any, tiergate: Tiergate)
     assert made.stdout.strip() not in listed
 
     key_id = caller.key_id
+    slip = await tiergate("keys", "update", key_id, "--deny-model", "alhpa")
+    assert slip.stderr == "warning: the catalog has no model 'alhpa'; did you mean 'alpha'?\n"
+    assert "warning" not in slip.stdout
     await tiergate("keys", "update", key_id, "--tpm", "5", "--clear", "rpm", "--clear", "tags", "--name", "renamed")
     shown = json.loads((await tiergate("keys", "show", key_id, "--format", "json")).stdout)
     assert (shown["rpm"], shown["tpm"], shown["tags"], shown["name"]) == (None, 5, {}, "renamed")
@@ -262,6 +265,8 @@ async def test_budgets_beyond_keys_are_set_and_listed(admin: Any, tiergate: Tier
     listed = json.loads((await tiergate("budgets", "list", "--format", "json")).stdout)
     assert [rule["id"] for rule in listed["data"]] == ["search"]
     assert "needs its name" in (await tiergate("budgets", "set", "x", "--of", "team", "--usd", "1", status=1)).stderr
+    slip = await tiergate("budgets", "set", "slip", "--of", "tier:fsat", "--rpm", "60")
+    assert slip.stderr == "warning: the catalog has no tier 'fsat'; did you mean 'fast'?\n"
 
 
 async def test_a_period_is_compared_with_the_prices_known_now(admin: Any, tiergate: Tiergate) -> None:
