@@ -11,7 +11,7 @@ import pytest_asyncio
 from raw_peer import Session, answer, chunked, echoing, listening, saying
 
 from gateway.types import Endpoint, Origin
-from gateway.upstream.engine import Engine, EngineError, errors
+from gateway.upstream.engine import Engine, EngineError, Limits, errors
 from gateway.upstream.engine.bridge import HTTPX_ERRORS
 
 
@@ -86,6 +86,27 @@ async def test_files_are_uploaded_with_back_pressure(client: httpx.AsyncClient) 
     assert slow[0] < given == 400 * 65_536
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_an_upload_goes_out_on_a_connection_of_its_own(busy: bool) -> None:
+    """What a used one swallows could not be sent again. Where there may be no further connection, the used one goes."""
+    engine = Engine(Limits(connections_per_origin=1))
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            await asyncio.sleep(0.05)
+            await session.send(answer(b"%d" % session.number))
+
+    async with listening(handle) as peer, httpx.AsyncClient(transport=engine, event_hooks={"request": [_permit]}) as c:
+        first = asyncio.ensure_future(c.post(peer.url, content=b"x"))
+        await asyncio.sleep(0.01 if busy else 0.1)
+        assert first.done() is not busy
+        assert (await c.post(peer.url, content=_pieces(b"x"), timeout=1)).text == "1"
+        assert (await first).text == "0"
+        assert peer.accepted == 2
+        assert engine.open_connections == 1
+
+
 async def test_an_early_answer_ends_an_upload(client: httpx.AsyncClient, engine: Engine) -> None:
     """A refusal that comes while the body is still being written is the answer, and the rest is not written."""
     stopped = asyncio.Event()
@@ -108,6 +129,32 @@ async def test_an_early_answer_ends_an_upload(client: httpx.AsyncClient, engine:
         response = await client.post(peer.url, content=endless())
         assert (response.status_code, response.text) == (413, "too large")
         await asyncio.wait_for(stopped.wait(), 5)
+        assert engine.open_connections == 0
+
+
+async def test_leaving_an_answer_ends_its_upload(client: httpx.AsyncClient, engine: Engine) -> None:
+    """Nothing is saved by reading on where the request itself is not over: both end at once."""
+    stopped = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"a" * 1000
+                await asyncio.sleep(0.001)
+        finally:
+            stopped.set()
+
+    async def handle(session: Session) -> None:
+        await session.head()
+        await session.send(chunked(b"begun")[:-5])
+        while await session.reader.read(65_536):
+            pass
+
+    async with listening(handle) as peer:
+        async with client.stream("POST", peer.url, content=endless()) as response:
+            assert await anext(response.aiter_raw()) == b"begun"
+            assert not stopped.is_set()
+        await asyncio.wait_for(stopped.wait(), 0.5)  # long before a drain would end
         assert engine.open_connections == 0
 
 

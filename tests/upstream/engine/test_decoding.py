@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
 import pytest
-from raw_peer import answer, chunked, listening, saying
+from raw_peer import Session, answer, chunked, listening, saying
 
 from gateway.types import Timeouts
 from gateway.upstream.engine import Engine, Limits, errors
@@ -86,3 +87,19 @@ async def test_an_empty_body_may_claim_any_known_encoding(engine: Engine) -> Non
     """Servers put the header on answers without content too."""
     async with listening(saying(answer(b"", b"200 OK", b"content-encoding: gzip"))) as peer:
         assert await (await engine.send(peer.endpoint(), b"x", Timeouts())).read() == b""
+
+
+async def test_a_connection_whose_body_cannot_be_decoded_is_closed(engine: Engine) -> None:
+    """At once: what still comes is of no use to anybody."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1000\r\n\r\nnot gzip")
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        with pytest.raises(errors.ProtocolError):
+            await anext(response.chunks())
+        await asyncio.sleep(0.01)
+        assert engine.open_connections == 0

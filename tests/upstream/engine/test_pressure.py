@@ -42,6 +42,27 @@ async def test_a_slow_reader_stops_the_provider() -> None:
         await engine.aclose()
 
 
+async def test_a_reader_that_has_not_come_yet_is_read_ahead_for_by_little() -> None:
+    """A flood behind the head waits in the socket, not with us: a mark's worth and one small read."""
+    limits = Limits()
+    engine = Engine(limits)
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        await asyncio.sleep(0.05)
+        await session.send(b"a" * 1_000_000)
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        await asyncio.sleep(0.2)
+        first = await anext(response.chunks())
+        assert 0 < len(first) <= limits.buffer_bytes + limits.ahead_bytes
+        assert len(first) + sum([len(data) async for data in response.chunks()]) == 1_000_000
+        await engine.aclose()
+
+
 async def test_a_slow_reader_slows_nobody_else(engine: Engine) -> None:
     """Other exchanges go on while one is held back."""
 

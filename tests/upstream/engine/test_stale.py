@@ -6,10 +6,10 @@ import asyncio
 import os
 
 import pytest
-from raw_peer import Session, answer, chunked, listening
+from raw_peer import Session, answer, chunked, echoing, listening
 
 from gateway.types import Timeouts
-from gateway.upstream.engine import Engine, errors
+from gateway.upstream.engine import Engine, Limits, errors
 
 _TIMEOUTS = Timeouts()
 _BEGUN = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
@@ -27,6 +27,18 @@ async def test_a_connection_closed_while_idle_is_not_used(engine: Engine) -> Non
             assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"ok"
             await asyncio.sleep(0.02)
         assert (peer.accepted, engine.open_connections) == (3, 0)
+
+
+async def test_a_connection_idle_for_too_long_is_not_used() -> None:
+    """Also where the timer that closes such connections is late."""
+    now = 0.0
+    engine = Engine(Limits(keepalive_s=30), clock=lambda: now)
+    async with listening(echoing()) as peer:
+        for at, accepted in ((0.0, 1), (29.9, 1), (60.0, 2)):
+            now = at
+            assert await (await engine.send(peer.endpoint(), b"x", _TIMEOUTS)).read() == b"x"
+            assert peer.accepted == accepted
+        await engine.aclose()
 
 
 async def test_bytes_that_wait_on_an_idle_connection_are_nobodys_answer(engine: Engine) -> None:
@@ -67,6 +79,29 @@ async def test_a_peer_that_moves_before_the_request_has_left(engine: Engine, los
             connection.data_received(answer(b"evil"))
         assert await (await sending).read() == b"ok"
         assert bodies == [(0, b"first"), (1, b"second")]
+
+
+async def test_a_request_that_has_not_left_is_sent_again_however_long_it_took() -> None:
+    """The loop stood still for seconds before it came round to writing: the peer has seen nothing all the same."""
+    now = 0.0
+    engine = Engine(clock=lambda: now)
+
+    async def handle(session: Session) -> None:
+        while True:
+            bodies.append((session.number, (await session.request()).rpartition(b"\r\n")[2]))
+            await session.send(answer(b"ok"))
+
+    bodies: list[tuple[int, bytes]] = []
+    async with listening(handle) as peer:
+        assert await (await engine.send(peer.endpoint(), b"first", _TIMEOUTS)).read() == b"ok"
+        (connection,) = engine._watch.open
+        sending = asyncio.ensure_future(engine.send(peer.endpoint(), b"second", _TIMEOUTS))
+        await asyncio.sleep(0)
+        now = 5.0
+        connection._transport._transport.abort()
+        assert await (await sending).read() == b"ok"
+        assert bodies == [(0, b"first"), (1, b"second")]
+        await engine.aclose()
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])

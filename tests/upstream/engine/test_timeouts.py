@@ -106,14 +106,64 @@ async def test_framing_without_body_is_no_progress(timed: Engine, clock: Clock) 
             await reading
 
 
+async def test_the_idle_limit_counts_from_the_head(timed: Engine, clock: Clock) -> None:
+    """What was left of the first byte's limit neither lengthens nor shortens the wait for the body."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_CHUNKED)
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        for first_byte_s in (60, 1):
+            response = await timed.send(peer.endpoint(), b"x", Timeouts(first_byte_s=first_byte_s, idle_s=5))
+            reading = asyncio.ensure_future(anext(response.chunks()))
+            await clock.advance(4.9)
+            assert not reading.done()
+            await clock.advance(0.2)
+            with pytest.raises(errors.IdleTimeout):
+                await asyncio.wait_for(reading, 1)
+
+
 async def test_a_slow_reader_is_not_an_idle_provider(timed: Engine, clock: Clock) -> None:
-    """While unread bytes wait for the reader, only the total limit counts."""
-    async with listening(_stalling) as peer:
+    """While unread bytes wait for the reader, only the total limit counts: what the provider says later still comes."""
+    go_on = asyncio.Event()
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_CHUNKED + b"2\r\nok\r\n")
+        await go_on.wait()
+        await session.send(b"5\r\n, too\r\n0\r\n\r\n")
+
+    async with listening(handle) as peer:
         response = await timed.send(peer.endpoint(), b"x", Timeouts(idle_s=2, total_s=60))
         await asyncio.sleep(_TICKS_S)
         for _ in range(3):
             await clock.advance(5)
-        assert await anext(response.chunks()) == b"ok"
+        go_on.set()
+        assert await response.read() == b"ok, too"
+
+
+async def test_a_provider_that_was_held_back_gets_the_whole_idle_limit(timed: Engine, clock: Clock) -> None:
+    """It could not go on before its reader did, so its time counts from then."""
+    body = b"a" * 9000  # above the mark at which reading stops, and taken by the read that brings the head
+    go_on = asyncio.Event()
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(_CHUNKED + b"%x\r\n%b\r\n" % (len(body), body))
+        await go_on.wait()
+        await session.send(b"4\r\nmore\r\n0\r\n\r\n")
+
+    async with listening(handle) as peer:
+        response = await timed.send(peer.endpoint(), b"x", Timeouts(idle_s=2))
+        await clock.advance(1.9)
+        assert await anext(response.chunks()) == body
+        rest = asyncio.ensure_future(anext(response.chunks()))
+        await clock.advance(1.9)
+        assert not rest.done()
+        go_on.set()
+        assert await rest == b"more"
 
 
 async def test_the_whole_exchange_has_a_limit(timed: Engine, clock: Clock) -> None:
@@ -132,6 +182,27 @@ async def test_the_whole_exchange_has_a_limit(timed: Engine, clock: Clock) -> No
         await clock.advance(0.4)
         with pytest.raises(errors.TotalTimeout):
             await reading
+
+
+async def test_the_whole_limit_holds_before_anything_is_sent() -> None:
+    """Waiting for a connection and making one end with it, where their own limits are longer."""
+
+    async def never(host: str, port: int) -> list[str]:
+        await asyncio.sleep(3600)
+        return []
+
+    in_time = Timeouts(pool_s=60, connect_s=60, total_s=0.2)
+    busy, lost = Engine(Limits(connections_per_origin=1)), Engine(resolver=never)
+    async with listening(_silent) as peer:
+        first = asyncio.ensure_future(busy.send(peer.endpoint(), b"x", Timeouts()))
+        await asyncio.sleep(0.05)
+        for engine, error in ((busy, errors.PoolTimeout), (lost, errors.ConnectTimeout)):
+            with pytest.raises(error) as caught:
+                await asyncio.wait_for(engine.send(peer.endpoint(), b"x", in_time), 5)
+            assert not caught.value.sent
+            await engine.aclose()
+        with pytest.raises(errors.Disconnected):
+            await first
 
 
 async def test_connections_must_be_made_within_the_connect_limit(engine: Engine) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import ipaddress
+import os
+import random
 import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +16,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from raw_peer import Session, answer, listening
+from raw_peer import Session, answer, chunked, listening
 
 from gateway.types import Endpoint, Origin, Timeouts
-from gateway.upstream.engine import Engine, errors
+from gateway.upstream.engine import Engine, Limits, errors
 from gateway.upstream.engine.tls import client_context
 
 _TIMEOUTS = Timeouts()
@@ -191,3 +195,47 @@ async def test_large_bodies_cross_tls_both_ways(engine: Engine, authority: Autho
             response = await engine.send(endpoint, body, _TIMEOUTS)
             assert b"".join([data async for data in response.chunks()]) == body
         assert peer.accepted == 1
+
+
+async def test_churn_over_tls_leaks_no_socket_and_no_slot(authority: Authority) -> None:
+    """Cancelled amid the handshake, the request or the answer, or left early: all slots are there again afterwards."""
+    dice = random.Random(11)
+
+    async def handle(session: Session) -> None:
+        while True:
+            await session.request()
+            pieces = chunked(*[b"a" * dice.randrange(1, 40_000)] * 3)
+            await session.send(pieces[:100], pieces[100:], gap_s=0.001)
+
+    async def one(engine: Engine, endpoint: Endpoint) -> None:
+        response = await engine.send(endpoint, b"x", _TIMEOUTS)
+        try:
+            if (end := dice.randrange(3)) == 0:
+                await response.read()
+            elif end == 1:
+                await anext(response.chunks())
+                response.finish()
+        finally:
+            response.abort()
+
+    async def churn(engine: Engine, endpoint: Endpoint) -> None:
+        for _ in range(15):
+            with contextlib.suppress(TimeoutError, errors.EngineError):
+                async with asyncio.timeout(dice.random() * 0.03):
+                    await one(engine, endpoint)
+
+    tls = _server(authority.issue("server", _NAMED))
+    descriptors = []
+    for _ in range(2):
+        engine = Engine(Limits(connections_per_origin=6))
+        async with listening(handle, tls) as peer:
+            endpoint = _endpoint(replace(peer.origin, ca_file=authority.ca_file))
+            await asyncio.gather(*(churn(engine, endpoint) for _ in range(10)))
+            at_once = await asyncio.gather(*(engine.send(endpoint, b"x", _TIMEOUTS) for _ in range(6)))
+            assert [response.status for response in at_once] == [200] * 6
+            assert engine.open_connections <= 6
+            await engine.aclose()
+            assert engine.open_connections == 0
+        await asyncio.sleep(0.05)
+        descriptors.append(len(os.listdir("/proc/self/fd")))
+    assert descriptors[1] <= descriptors[0]
