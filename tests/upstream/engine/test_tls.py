@@ -100,6 +100,17 @@ async def test_a_private_ca_is_trusted_where_the_origin_names_it(engine: Engine,
     assert answers == [b"http/1.1 False ", b"http/1.1 True ", b"http/1.1 True "]
 
 
+def test_a_private_ca_takes_the_place_of_the_public_ones(authority: Authority) -> None:
+    """Who names a CA trusts no other; without one there are the public roots. Nothing older than TLS 1.2 is spoken."""
+    private, public = client_context(authority.ca_file), client_context()
+    (trusted,) = private.get_ca_certs(binary_form=True)
+    assert trusted == authority.certificate.public_bytes(serialization.Encoding.DER)
+    assert public.verify_mode == private.verify_mode == ssl.CERT_REQUIRED
+    assert public.check_hostname
+    assert private.check_hostname
+    assert public.minimum_version == private.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
 async def test_a_host_that_refuses_its_sessions_is_not_asked_for_more(authority: Authority) -> None:
     """Where no session is ever resumed, none is kept after a few tries."""
     tls = _server(authority.issue("server", _NAMED))
@@ -200,6 +211,7 @@ async def test_large_bodies_cross_tls_both_ways(engine: Engine, authority: Autho
 async def test_churn_over_tls_leaks_no_socket_and_no_slot(authority: Authority) -> None:
     """Cancelled amid the handshake, the request or the answer, or left early: all slots are there again afterwards."""
     dice = random.Random(11)
+    patient = Timeouts(pool_s=20, connect_s=20)
 
     async def handle(session: Session) -> None:
         while True:
@@ -208,7 +220,7 @@ async def test_churn_over_tls_leaks_no_socket_and_no_slot(authority: Authority) 
             await session.send(pieces[:100], pieces[100:], gap_s=0.001)
 
     async def one(engine: Engine, endpoint: Endpoint) -> None:
-        response = await engine.send(endpoint, b"x", _TIMEOUTS)
+        response = await engine.send(endpoint, b"x", patient)
         try:
             if (end := dice.randrange(3)) == 0:
                 await response.read()
@@ -231,7 +243,7 @@ async def test_churn_over_tls_leaks_no_socket_and_no_slot(authority: Authority) 
         async with listening(handle, tls) as peer:
             endpoint = _endpoint(replace(peer.origin, ca_file=authority.ca_file))
             await asyncio.gather(*(churn(engine, endpoint) for _ in range(10)))
-            at_once = await asyncio.gather(*(engine.send(endpoint, b"x", _TIMEOUTS) for _ in range(6)))
+            at_once = await asyncio.gather(*(engine.send(endpoint, b"x", patient) for _ in range(6)))
             assert [response.status for response in at_once] == [200] * 6
             assert engine.open_connections <= 6
             await engine.aclose()
