@@ -93,6 +93,8 @@ class Callers:
         self._wrong: dict[bytes, float] = {}
         """Until when a credential counts as wrong, by the same digest."""
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._changes = 0
+        """How often something was forgotten; what was asked for before may be from before the change."""
 
     def cached(self, name: bytes) -> Caller | None:
         """The caller whose header has this name (see `name_of()`), where that is known without asking or checking
@@ -165,6 +167,7 @@ class Callers:
     def forget(self, tenant: str, key_id: str) -> None:
         """Drops what is remembered of a key, so that a change holds in this process at once."""
         self._wrong.clear()
+        self._changes += 1
         for name in [name for name, known in self._known.items() if known.key == (tenant, key_id)]:
             del self._known[name]
 
@@ -189,7 +192,7 @@ class Callers:
 
     async def _refresh(self, name: bytes, key: tuple[str, str], digest: str) -> Caller | None:
         """Reads the record anew and remembers or forgets; None where the credential is not right (any more)."""
-        asked_at = self._monotonic()
+        asked_at, changes = self._monotonic(), self._changes
         try:
             async with asyncio.timeout(_LOOKUP_S):
                 record = await self._records.load(*key)
@@ -207,7 +210,8 @@ class Callers:
         known = self._known.get(name)
         # Of an unchanged record the same caller: much is remembered by it and by its limits.
         caller = known.caller if known is not None and known.record == record else caller_of(record)
-        self._remember(name, _Known(caller, record, key, digest, asked_at, ends_at))
+        if changes == self._changes:
+            self._remember(name, _Known(caller, record, key, digest, asked_at, ends_at))
         return caller
 
     def _ends_at(self, record: KeyRecord | None, digest: str) -> float | None:

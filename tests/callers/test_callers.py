@@ -190,6 +190,24 @@ async def test_a_change_holds_at_once_where_it_was_made(house: Any) -> None:
     assert house.callers.cached(name_of(header)) is None
 
 
+async def test_a_change_here_counts_even_while_the_record_is_being_read(house: Any, monkeypatch: Any) -> None:
+    """What was read before the change, and comes after it, is not kept."""
+    header, record = await house.key()
+    load = house.records.load
+
+    async def slow(*key: str) -> Any:
+        found = await load(*key)
+        assert await house.records.write(msgspec.structs.replace(record, revoked_at=house.clock(), version=2))
+        house.callers.forget("main", record.key_id)
+        return found
+
+    monkeypatch.setattr(house.records, "load", slow)
+    await house.callers.identify(header, IP)  # it came before the change
+    monkeypatch.setattr(house.records, "load", load)
+    assert house.callers.cached(name_of(header)) is None
+    assert (await refusal(house.callers, header)).kind is Kind.UNAUTHENTICATED
+
+
 async def test_a_key_ends_at_its_expiry_even_while_cached(house: Any) -> None:
     """Memory does not outlive the record's own end."""
     header, _ = await house.key(expires_at=house.clock() + 2)
