@@ -19,14 +19,19 @@ from ruamel.yaml.scanner import Scanner
 from ruamel.yaml.tokens import FlowMappingStartToken, FlowSequenceStartToken, ScalarToken, Token
 
 _SHOWN_OF_A_TAG = 100
-_WORD = r"(?:[^\s\0:#\ufeff]++|:(?=[^\s\0]))++"
-_WORD_IN_FLOW = r"(?:[^\s\0:#\ufeff,?\[\]{}]++|:(?=[^\s\0,\[\]{}]))++"
-_KEY = re.compile(rf"({_WORD}(?: ++{_WORD})*+)(?=:[ \n])")
-_LAST_ON_A_LINE = re.compile(rf"({_WORD}(?: ++{_WORD})*+) *+\n(?: *+\n)*+( *+)(?=[^\s\ufeff])")
-_IN_FLOW = re.compile(rf"({_WORD_IN_FLOW}(?: ++{_WORD_IN_FLOW})*+)(?:(?=:[ \n])| *+(?=[,\]}}]))")
+# No group is repeated possessively here: Python before 3.11.5 may then take in what the last round tried in vain
+# (https://github.com/python/cpython/issues/106052). Repeated otherwise, a long line would take hundreds of megabytes.
+_STOP = re.compile(r"[^\S ]|[\0#\ufeff]|:(?![^\s\0])")
+_STOP_IN_FLOW = re.compile(r"[^\S ]|[\0#\ufeff,?\[\]{}]|:(?![^\s\0,\[\]{}])")
+"""Where a plain scalar ends, or what the library is left to judge."""
+_BLANK = re.compile(r"[ \n]*+")
 _DOUBLE = re.compile(r'"[^"\\\n\r\x85\u2028\u2029\0]*+"')
 _SINGLE = re.compile(r"'[^'\n\r\x85\u2028\u2029\0]*+'(?!')")
-_BETWEEN = re.compile(r"(?: *+(?:#[^\n\r\x85\u2028\u2029\0\ufeff]*+)?\n)*+ *+")
+_SPACES = re.compile(" *+")
+_REST = re.compile(r" *+(?:#[^\n\r\x85\u2028\u2029\0\ufeff]*+)?\n")
+"""Of a line, that tells nothing."""
+_LINE = re.compile(r"^ *+(?=[^ \n#])|[\r\x85\u2028\u2029\0\ufeff]", re.MULTILINE)
+"""The indent of a line that is neither empty nor a comment; or what makes a comment one for the library to end."""
 _MORE_BETWEEN = frozenset("\t#\r\x85\u2028\u2029\ufeff")
 _BETWEEN_BEGINS = _MORE_BETWEEN | {" ", "\n"}
 _BEGINNINGS = {
@@ -125,7 +130,7 @@ class _Scanner(Scanner):
         reader = self.reader
         if reader.peek() not in _BETWEEN_BEGINS:
             return None
-        passed = _BETWEEN.match(reader.buffer, reader.pointer).group()  # type: ignore[union-attr]  # matches nothing, too
+        passed = reader.buffer[reader.pointer : _end_of_blanks(reader.buffer, reader.pointer)]
         if passed:
             reader.pass_over(passed)
             if "\n" in passed and not self.flow_context:
@@ -136,22 +141,26 @@ class _Scanner(Scanner):
         """Takes one that ends on its line, by what can only be its end."""
         reader = self.reader
         text, pointer = reader.buffer, reader.pointer
-        if self.flow_context:
-            found = _IN_FLOW.match(text, pointer)
-        elif (found := _KEY.match(text, pointer)) is None:
-            found = _LAST_ON_A_LINE.match(text, pointer)
-            if found is not None and len(found[2]) > self.indent and text[found.end()] != "#":
-                found = None  # it may go on on the next line
-            elif found is not None:
-                self.allow_simple_key = True
-        if found is None:
+        found = (_STOP_IN_FLOW if self.flow_context else _STOP).search(text, pointer)
+        stop = found.start()  # type: ignore[union-attr]  # the NUL at the end at the latest
+        value = text[pointer:stop].rstrip(" ")
+        stops = text[stop]
+        is_key = stops == ":" and len(value) == stop - pointer and text[stop + 1] in " \n"
+        if value and (is_key or (self.flow_context and stops in ",]}")):
+            end = stop
+        elif not self.flow_context and stops == "\n" and value:
+            end = _BLANK.match(text, stop).end()  # type: ignore[union-attr]  # matches nothing, too
+            indent = end - 1 - text.rindex("\n", stop, end)
+            if text[end].isspace() or text[end] == "\ufeff" or (indent > self.indent and text[end] != "#"):
+                return super().scan_plain()  # it may go on on the next line
+            self.allow_simple_key = True
+        else:
             return super().scan_plain()
         start_mark = reader.get_mark()
-        value = found[1]
         reader.pass_over(value)
         end_mark = reader.get_mark()
-        if found.end() > reader.pointer:
-            reader.pass_over(found[0][len(value) :])
+        if end > reader.pointer:
+            reader.pass_over(text[reader.pointer : end])
         return ScalarToken(value, True, start_mark, end_mark)
 
     def scan_flow_scalar(self, style: str) -> Any:
@@ -170,6 +179,18 @@ class _Scanner(Scanner):
         handle, suffix = token.value
         token.value = (handle, suffix[:_SHOWN_OF_A_TAG])
         return token
+
+
+def _end_of_blanks(text: str, at: int) -> int:
+    """Where the next thing begins that is neither space nor line end nor a whole comment."""
+    rest = _REST.match(text, at)
+    if rest is None:
+        return _SPACES.match(text, at).end()  # type: ignore[union-attr]  # matches nothing, too
+    found = _LINE.search(text, rest.end())  # the NUL at the end at the latest
+    at = found.end()  # type: ignore[union-attr]
+    if found[0].strip(" "):  # type: ignore[index]
+        at = _SPACES.match(text, max(rest.end(), text.rfind("\n", rest.end(), at) + 1)).end()  # type: ignore[union-attr]
+    return at
 
 
 class _Parser(Parser):
