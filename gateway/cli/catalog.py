@@ -47,6 +47,16 @@ def load_or_exit(file: Path | None) -> Snapshot:
         raise typer.Exit(1) from None
 
 
+def no_model(snapshot: Snapshot, name: str) -> typer.BadParameter:
+    """What is wrong with a name that was given for a model's."""
+    target = snapshot.targets.get(name)
+    if target is not None and target.kind == "tier":
+        models = dict.fromkeys(d.model.name for d in (*target.tier.deployments, *target.tier.fallback))
+        return typer.BadParameter(f"'{name}' means the tier '{target.name}', not a model; it has: {', '.join(models)}")
+    near = [like for like in snapshot.nearest(name) if like in snapshot.models or like in snapshot.deployments]
+    return typer.BadParameter(f"unknown model '{name}'" + (f"; did you mean {', '.join(near)}?" if near else ""))
+
+
 @app.command()
 def check(file: File = None) -> None:
     """Say whether a document could take effect; list every problem with its line and fix, and every warning."""

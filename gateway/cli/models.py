@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from gateway.catalog.find import find_models
 from gateway.catalog.snapshot import Snapshot
-from gateway.cli.catalog import load_or_exit, usable_now, wide_console
+from gateway.cli.catalog import load_or_exit, no_model, usable_now, wide_console
 from gateway.types import Capability, Deployment, Model, Price, Rates, capabilities_of
 
 app = typer.Typer(help="Find models in the catalog.", no_args_is_help=True)
@@ -71,8 +71,7 @@ def show(name: str, catalog: Catalog = None) -> None:
     target = snapshot.targets.get(name)
     model = snapshot.models.get(name) or (target.model if target else None)
     if model is None:
-        near = ", ".join(near for near in snapshot.nearest(name) if near in snapshot.models)
-        raise typer.BadParameter(f"unknown model '{name}'" + (f"; did you mean {near}?" if near else ""))
+        raise no_model(snapshot, name)
     console = wide_console()
     console.print(f"[bold]{escape(model.display_name)}[/bold] ({escape(model.name)}), {model.status}")
     console.print(f"can: {', '.join(capabilities_of(model.capabilities))}")

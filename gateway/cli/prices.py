@@ -18,7 +18,7 @@ from gateway.catalog.prices import rates_text
 from gateway.catalog.propose import propose as compare
 from gateway.catalog.snapshot import Snapshot
 from gateway.cli.admin import fail
-from gateway.cli.catalog import catalog_path, load_or_exit, wide_console
+from gateway.cli.catalog import catalog_path, load_or_exit, no_model, wide_console
 from gateway.errors import CatalogError
 from gateway.types import Deployment, Price
 
@@ -106,11 +106,11 @@ def _sets(files: list[Path], installed: bool) -> list[PriceData]:
 
 
 def _deployments(snapshot: Snapshot, name: str) -> list[Deployment]:
-    found = [d for d in snapshot.deployments.values() if name in (d.name, d.model.name)]
-    if not found:
-        near = ", ".join(snapshot.nearest(name))
-        raise typer.BadParameter(f"unknown model '{name}'" + (f"; did you mean {near}?" if near else ""))
-    return found
+    target = snapshot.targets.get(name)
+    for wanted in (name, name if target is None else target.name):  # a retired model's own ones before its heir's
+        if found := [d for d in snapshot.deployments.values() if wanted in (d.name, d.model.name)]:
+            return found
+    raise no_model(snapshot, name)
 
 
 def _cells(price: Price) -> tuple[str, str, str, str]:

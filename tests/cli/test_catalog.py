@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.catalog.reference import render_reference
 from gateway.catalog.validate import json_schema
-from gateway.cli import catalog, main, models
+from gateway.cli import catalog, main, models, prices
 
 
 @pytest.fixture
@@ -120,6 +120,24 @@ def test_wrong_arguments_are_named(file: Path, arguments: list[str], said: str) 
     result = run(models.app, *arguments, "--catalog", file)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("command", [(models.app, "show"), (prices.app, "show"), (prices.app, "history")])
+def test_names_that_apps_send_are_understood(
+    file: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[object, str]
+) -> None:
+    """Those of a model show it; one of a tier is called so, and nothing is proposed in place of itself."""
+    monkeypatch.setenv("COLUMNS", "200")
+    file.write_text(file.read_text() + "aliases: {old: fast, small: m}\n")
+    for name in ("m", "local/m", "small"):
+        shown = run(*command, name, "--catalog", file)
+        assert (shown.exit_code, "local/m" in shown.stdout) == (0, True)
+    for name in ("fast", "fast@local", "old"):
+        refused = run(*command, name, "--catalog", file)
+        assert refused.exit_code == 2
+        assert f"'{name}' means the tier 'fast', not a model; it has: m" in refused.stderr
+    slip = run(*command, "locla/m", "--catalog", file)
+    assert "unknown model 'locla/m'; did you mean local/m?" in slip.stderr
 
 
 def test_search_looks_at_names_guidance_and_upstream_ids(file: Path) -> None:
