@@ -83,7 +83,7 @@ def make_choice(chat: Chat, plot: Plot, at: int, made: str) -> Choice:
             }
             for number, (name, arguments) in enumerate(plot.calls)
         ]
-        forced = isinstance(head.tool_choice, dict)
+        forced = isinstance(head.tool_choice, dict) and head.tool_choice.get("type") != "allowed_tools"
         cut = _cut_calls(calls, limit)
         return Choice([], thought, calls, "length" if cut else "stop" if forced else "tool_calls")
     text = f"{plot.text} (choice {at + 1})" if at and plot.numbered else plot.text
@@ -117,6 +117,16 @@ def _calls(chat: Chat) -> list[tuple[str, str]]:
     if not functions or choice == "none":
         return []
     said = last_user_text(chat)
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        allowed = _object(choice, "allowed_tools")
+        tools = allowed.get("tools")
+        names = [
+            _object(tool, "function").get("name")
+            for tool in (tools if isinstance(tools, list) else ())
+            if isinstance(tool, dict)
+        ]
+        functions = [function for function in functions if function.get("name") in names]
+        choice = allowed.get("mode")
     if isinstance(choice, dict):
         wanted = _object(choice, "function").get("name")
         functions = [function for function in functions if function.get("name") == wanted]

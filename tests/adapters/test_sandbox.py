@@ -93,6 +93,11 @@ def test_choices_are_as_many_as_asked_for() -> None:
     assert len({choice["message"]["content"] for choice in choices}) == 3
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 @pytest.mark.parametrize(
     ("members", "names"),
     [
@@ -103,6 +108,10 @@ def test_choices_are_as_many_as_asked_for() -> None:
         ({"tool_choice": "required"}, ["weather"]),
         ({"tool_choice": {"type": "function", "function": {"name": "news"}}}, ["news"]),
         ({"text": "Please call it", "tool_choice": "none"}, []),
+        ({"tool_choice": allowed("required", "news")}, ["news"]),
+        ({"text": "Please call all", "tool_choice": allowed("auto", "news")}, ["news"]),
+        ({"tool_choice": allowed("auto", "news")}, []),
+        ({"tool_choice": allowed("required", "sports")}, []),
     ],
 )
 def test_tools_are_called_where_the_request_says_so(members: dict[str, Any], names: list[str]) -> None:
@@ -112,6 +121,15 @@ def test_tools_are_called_where_the_request_says_so(members: dict[str, Any], nam
     for call in calls:
         arguments = json.loads(call["function"]["arguments"])
         assert (arguments["days"], arguments["unit"]) == (2, "c")
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [("required", "tool_calls"), (allowed("required", "news"), "tool_calls"), ({"function": {"name": "news"}}, "stop")],
+)
+def test_a_call_that_was_named_ends_otherwise(choice: Any, reason: str) -> None:
+    """As with OpenAI: `stop` only where the request leaves no choice at all."""
+    assert body_of(tools=TOOLS, tool_choice=choice)["choices"][0]["finish_reason"] == reason
 
 
 def test_tool_result_ends_the_turn() -> None:
@@ -208,6 +226,9 @@ def test_a_schema_that_is_none_is_refused(members: dict[str, Any]) -> None:
     [
         {"response_format": {"type": "json_schema", "json_schema": 5}},
         {"tool_choice": {"function": 5}, "tools": TOOLS},
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": 5}, "tools": TOOLS},
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": 5}}, "tools": TOOLS},
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": [], "tools": [5, {}]}}, "tools": TOOLS},
         {"tool_choice": "required", "tools": [{"type": "function", "function": {}}]},
         _formed({"type": 5, "$ref": 5, "required": 5}),
     ],
