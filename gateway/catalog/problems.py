@@ -14,7 +14,8 @@ Path = tuple[str | int, ...]
 
 SHOWN = 100
 """Problems that one error message lists; a thoroughly broken document would otherwise fill the log."""
-
+WORDED = 1_000
+"""Problems of a sort that are put into words, which takes longer than to find them."""
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 """User and password of an address."""

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from functools import cached_property
+from itertools import islice, pairwise
 from typing import Any
 
 from adapters import ADAPTERS
 from gateway.catalog.document import Document
-from gateway.catalog.problems import Path, Problem, hint, printable, shown
+from gateway.catalog.nearest import Nearest
+from gateway.catalog.problems import WORDED, Path, Problem, hint, printable, shown
 from policies import compile_chain
 from policies.shadow import Shadow
 from policies.step_down import StepDown
 from policies.trial import Trial
 
+_FEW = 24
+"""Names that are compared one by one, or told of a circle."""
+
 
 def check_references(document: Document) -> list[Problem]:
-    """Every name that leads nowhere, in a circle, or is taken twice; unknown adapters and policies too."""
-    return list(_Checker(document).run())
+    """Every name that leads nowhere, in a circle, or is taken twice; unknown adapters and policies too.
+
+    Of very many the first are told, and that there are more.
+    """
+    problems = list(islice(_Checker(document).run(), WORDED + 1))
+    if len(problems) > WORDED:
+        problems[WORDED] = Problem(0, "", f"has more than {WORDED:,} wrong names; the first were looked at")
+    return problems
 
 
 class _Checker:
@@ -26,10 +37,12 @@ class _Checker:
         self._providers = _entries(document.data, "providers")
         self._models = _entries(document.data, "models")
         self._tiers = _entries(document.data, "tiers")
+        self._indexes: dict[int, tuple[Mapping[str, Any], Nearest]] = {}
 
     def run(self) -> Iterator[Problem]:
         yield from self._check_providers()
         yield from self._check_models()
+        yield from self._check_circles()
         yield from self._check_tiers()
         yield from self._check_aliases()
         yield from self._known(("default_tier",), self._document.data.get("default_tier"), "tier", self._tiers)
@@ -38,7 +51,17 @@ class _Checker:
         if isinstance(name, str) and name not in names:
             elsewhere = what == "model" and name in self._models
             problem = f"{shown(name)} is not among the tier's models" if elsewhere else f"unknown {what} {shown(name)}"
-            yield self._document.problem(path, f"{problem}{hint(name, names)}")
+            yield self._document.problem(path, f"{problem}{self._hint(name, names)}")
+
+    def _hint(self, name: str, names: Mapping[str, Any]) -> str:
+        """As `hint`, in a time that does not grow with the names; these are kept, and looked through once."""
+        if len(names) <= _FEW:
+            return hint(name, names)
+        known = self._indexes.get(id(names))
+        if known is None:
+            known = self._indexes[id(names)] = names, Nearest(names)
+        near = hint(name, known[1].find(name, 1))
+        return near if near.endswith("?") else f" — {len(names):,} are known, none of them like it"
 
     def _check_providers(self) -> Iterator[Problem]:
         for name, provider in self._providers.items():
@@ -56,7 +79,6 @@ class _Checker:
         for name, model in self._models.items():
             path: Path = ("models", name)
             yield from self._known((*path, "replacement"), model.get("replacement"), "model", self._models)
-            yield from self._check_circle(name)
             yield from self._check_rows((*path, "prices"), model.get("prices"))
             for index, deployment in enumerate(_list(model.get("deployments"))):
                 here = (*path, "deployments", index)
@@ -70,15 +92,22 @@ class _Checker:
                     yield self._document.problem(here, message)
                 taken[full_name] = here
 
-    def _check_circle(self, start: str) -> Iterator[Problem]:
-        seen = [start]
-        while (step := _text(self._models.get(seen[-1], {}).get("replacement"))) in self._models:
-            if step == start:
-                circle = " -> ".join(map(printable, [*seen, start]))
-                yield self._document.problem(("models", start, "replacement"), f"leads in a circle: {circle}; break it")
-            if step in seen:
-                return
-            seen.append(step)
+    def _check_circles(self) -> Iterator[Problem]:
+        followed: set[str] = set()
+        for start in self._models:
+            chain: dict[str, int] = {}
+            step = start
+            while step in self._models and step not in followed and step not in chain:
+                chain[step] = len(chain)
+                step = _text(self._models[step].get("replacement"))
+            followed |= chain.keys()
+            if step in chain:
+                circle = list(chain)[chain[step] :]
+                for index, name in enumerate(circle):
+                    ahead = [circle[(index + n) % len(circle)] for n in range(min(len(circle) + 1, _FEW))]
+                    told = " -> ".join(map(printable, ahead)) + (" -> …" if len(circle) >= _FEW else "")
+                    message = f"leads in a circle: {told}; break it"
+                    yield self._document.problem(("models", name, "replacement"), message)
 
     def _check_rows(self, path: Path, rows: Any) -> Iterator[Problem]:
         """Prices are appended: each row starts after the one before; each cliff lies above the one before."""
@@ -109,8 +138,7 @@ class _Checker:
             members = {model: None for model in _list(tier.get("models")) if isinstance(model, str)}
             yield from self._known((*path, "default"), tier.get("default"), "model", members or self._models)
             quality = _mapping(tier.get("match")).get("quality")
-            qualities = {_text(model.get("quality")): None for model in self._models.values() if model.get("quality")}
-            yield from self._known((*path, "match", "quality"), quality, "quality", qualities)
+            yield from self._known((*path, "match", "quality"), quality, "quality", self._qualities)
             titles: set[str] = set()
             for index, item in enumerate(_list(tier.get("policy"))):
                 yield from self._check_policy((*path, "policy", index), item, members or self._models, titles)
@@ -138,23 +166,38 @@ class _Checker:
             titles.add(policy.title)
             copied = isinstance(policy, Shadow)
             for name in policy.models:
-                what = "model or deployment" if copied else "model of the tier"
-                yield from self._known(path, name, what, self._targets() if copied else members)
+                if not copied:
+                    yield from self._known(path, name, "model of the tier", members)
+                elif self._line_of(name) is None:
+                    yield from self._known(path, name, "model or deployment", self._targets)
 
     def _check_aliases(self) -> Iterator[Problem]:
-        targets = self._targets()
-        for alias, target in _mapping(self._document.data.get("aliases")).items():
+        aliases = _mapping(self._document.data.get("aliases"))
+        for alias, target in aliases.items():
             path: Path = ("aliases", alias)
-            if alias in targets:
-                message = f"is a name of the catalog already (line {targets[alias]}), which it would hide; remove it"
+            if (line := self._line_of(alias)) is not None:
+                message = f"is a name of the catalog already (line {line}), which it would hide; remove it"
                 yield self._document.problem(path, message)
-            if isinstance(target, str) and target not in targets:
-                aliased = target in _mapping(self._document.data.get("aliases"))
-                fix = " — an alias of an alias; name what it stands for" if aliased else hint(target, targets)
+            if isinstance(target, str) and self._line_of(target) is None:
+                alike = " — an alias of an alias; name what it stands for"
+                fix = alike if target in aliases else self._hint(*self._to_look_for(target))
                 yield self._document.problem(path, f"unknown target {shown(target)}{fix}")
 
+    def _line_of(self, target: str) -> int | None:
+        """Where a name is made that an alias may stand for."""
+        tier, _, provider = target.partition("@")
+        return self._targets.get(tier if provider in self._providers and tier in self._tiers else target)
+
+    def _to_look_for(self, target: str) -> tuple[str, Mapping[str, Any]]:
+        """What is wrong in the name of an alias's target, and what it may be instead."""
+        tier, at, provider = target.partition("@")
+        if not at:
+            return target, self._targets
+        return (provider, self._providers) if tier in self._tiers else (tier, self._tiers)
+
+    @cached_property
     def _targets(self) -> dict[str, int]:
-        """Every name that an alias may stand for, with the line that makes it."""
+        """These names, but for those of a tier at a provider, with the line that makes each."""
         targets: dict[str, int] = {}
         for name, model in self._models.items():
             line = self._document.line(("models", name))
@@ -165,10 +208,12 @@ class _Checker:
                 if suffix:
                     targets[f"{provider}/{name}#{suffix}"] = line
         for name in self._tiers:
-            line = self._document.line(("tiers", name))
-            targets[name] = line
-            targets.update({f"{name}@{provider}": line for provider in self._providers})
+            targets[name] = self._document.line(("tiers", name))
         return targets
+
+    @cached_property
+    def _qualities(self) -> dict[str, None]:
+        return {_text(model.get("quality")): None for model in self._models.values() if model.get("quality")}
 
 
 def _entries(data: Mapping[str, Any], section: str) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from gateway.catalog.document import Document, walk
 from gateway.catalog.entry import Name
 from gateway.catalog.models import ModelEntry
-from gateway.catalog.problems import Path, Problem, hint, printable, shown
+from gateway.catalog.problems import WORDED, Path, Problem, hint, printable, shown
 from gateway.catalog.schema import CatalogEntry
 
 _WANTED: Mapping[str, str] = {
@@ -35,8 +35,6 @@ _WANTED: Mapping[str, str] = {
     "tuple_type": "a list",
 }
 _AT_ONCE = 50
-_EXPLAINED = 1_000
-"""Problems that are put into words, which takes longer than to find them; ten times as many as are shown."""
 _NAME_RULE = "letters, digits and . _ : + - only, beginning with a letter or digit"
 _SENTENCE_END = re.compile(r"\. (?=[A-Z])")
 _QUOTED = re.compile(r"'([^']*)'")
@@ -51,7 +49,7 @@ def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
         return CatalogEntry.model_validate_json(msgspec.json.encode(document.data)), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    explained = [(*_explain(document, detail), detail) for detail in details[:_EXPLAINED]]
+    explained = [(*_explain(document, detail), detail) for detail in details[:WORDED]]
     paths = [path for path, _, _ in explained]
     messages: dict[Path, list[str]] = {}
     for path, message, detail in explained:
@@ -62,8 +60,8 @@ def validate(document: Document) -> tuple[CatalogEntry | None, list[Problem]]:
         if message not in known:
             known.append(message)
     problems = [document.problem(path, "; or ".join(said)) for path, said in messages.items()]
-    if len(details) > _EXPLAINED:
-        problems.append(Problem(0, "", f"has {len(details):,} problems; the first {_EXPLAINED:,} were looked at"))
+    if len(details) > WORDED:
+        problems.append(Problem(0, "", f"has {len(details):,} problems; the first {WORDED:,} were looked at"))
     return None, problems
 
 

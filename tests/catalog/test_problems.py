@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import time
+import tracemalloc
+
 import pytest
 
 NEW_MODEL = "  new: {{capabilities: [text_input], {}}}\n"
@@ -205,6 +209,80 @@ def test_of_very_many_problems_the_first_are_told(document: str, problems) -> No
     assert said[0] == "catalog.yaml: has 20,000 problems; the first 1,000 were looked at"
     assert said[1].startswith(f"catalog.yaml:{line}: models.m0: 'capabilities' is missing")
     assert said[-1].startswith("catalog.yaml: 901 more problems")
+
+
+@pytest.mark.parametrize(("target", "meant"), [("fast@opnai", "openai"), ("fsat@openai", "fast"), ("fsat", "fast")])
+def test_a_slip_in_what_an_alias_stands_for(document: str, problems, target: str, meant: str) -> None:
+    """Be it in the tier or in the provider."""
+    (said,) = problems(document.replace("aliases: {gpt-3.5-turbo: fast}", f"aliases: {{one: {target}}}"))
+    assert said.endswith(f"aliases.one: unknown target '{target}' — did you mean '{meant}'?")
+
+
+def in_circle(count: int) -> str:
+    return "".join(f"  m{n}: {{capabilities: [text_input], replacement: m{(n + 1) % count}}}\n" for n in range(count))
+
+
+def test_a_circle_of_many_models_is_told_in_few_words(document: str, problems) -> None:
+    """Each of them names the next ones, not all."""
+    said = problems(document.replace("models:\n", f"models:\n{in_circle(1_500)}", 1))
+    assert said[0] == "catalog.yaml: has more than 1,000 wrong names; the first were looked at"
+    ahead = " -> ".join(f"m{n}" for n in range(24))
+    assert said[1].endswith(f": models.m0.replacement: leads in a circle: {ahead} -> …; break it")
+
+
+def test_each_model_of_a_circle_is_told_of_it(document: str, problems) -> None:
+    """From where it stands; one that only leads there is not to blame."""
+    circle = in_circle(3) + "  m3: {capabilities: [text_input], replacement: m1}\n"
+    said = [line.partition(": ")[2] for line in problems(document.replace("models:\n", f"models:\n{circle}", 1))]
+    assert said == [
+        "models.m0.replacement: leads in a circle: m0 -> m1 -> m2 -> m0; break it",
+        "models.m1.replacement: leads in a circle: m1 -> m2 -> m0 -> m1; break it",
+        "models.m2.replacement: leads in a circle: m2 -> m0 -> m1 -> m2; break it",
+    ]
+
+
+@pytest.mark.parametrize("aliased", [False, True])
+def test_many_slips_among_many_names_are_told_quickly(document: str, problems, aliased: bool) -> None:
+    """Each comes with the name that was meant, as if there were few (S24)."""
+    models = "".join(f"  model-{n}: {{capabilities: [text_input]}}\n" for n in range(2_000))
+    if aliased:
+        slips = "".join(f"  a{n}: modle-{n}\n" for n in range(900))
+        text = document.replace("aliases: {gpt-3.5-turbo: fast}", f"aliases:\n{slips}".rstrip())
+    else:
+        slips = ", ".join(f"modle-{n}" for n in range(900))
+        text = document.replace("models: [gpt-5-mini,", f"models: [{slips}, gpt-5-mini,")
+    begun = time.process_time()
+    said = problems(text.replace("models:\n", f"models:\n{models}", 1))
+    assert time.process_time() - begun < 5  # half a second; comparing with each name took twenty
+    assert len(said) == 101
+    meant = re.compile(r".*'modle-(\d+)' — did you mean 'model-\1'\?$")
+    assert all(map(meant.match, said[:100]))
+
+
+def test_a_name_unlike_all_of_many_is_told_how_many_there_are(document: str, problems) -> None:
+    """To list a dozen of them would help nobody."""
+    models = "".join(f"  model-{n}: {{capabilities: [text_input]}}\n" for n in range(100))
+    text = document.replace("models: [gpt-5-mini,", "models: [zzz, gpt-5-mini,")
+    (said,) = problems(text.replace("models:\n", f"models:\n{models}", 1))
+    assert "unknown model 'zzz' — 10" in said and said.endswith("are known, none of them like it")
+
+
+def test_many_tiers_and_providers_are_not_multiplied(document: str, problems) -> None:
+    """A caller may name each tier at each provider; a document of a few kilobytes must not take gigabytes (S24)."""
+    tiers = "".join(f"  t{n}: {{models: [gpt-5-mini]}}\n" for n in range(1_000))
+    providers = "".join(f"  p{n}: {{adapter: openai}}\n" for n in range(1_000))
+    text = document.replace("aliases: {gpt-3.5-turbo: fast}", "aliases: {one: t7@p8, t9@p9: fast, two: t7@nobody}")
+    text = text.replace("tiers:\n", f"tiers:\n{tiers}", 1).replace("providers:\n", f"providers:\n{providers}", 1)
+    tracemalloc.start()
+    said = problems(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000  # a million names took 110
+    line = text[: text.index("  t9: ")].count("\n") + 1
+    assert [each.partition("aliases.")[2] for each in said] == [
+        f"t9@p9: is a name of the catalog already (line {line}), which it would hide; remove it",
+        "two: unknown target 't7@nobody' — 1,003 are known, none of them like it",
+    ]
 
 
 def test_all_problems_are_told_at_once(document: str, problems) -> None:
