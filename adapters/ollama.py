@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from adapters.address import endpoint_at
 from adapters.answers import made_call_id
@@ -78,6 +78,7 @@ class _Models(Struct):
 
 _reply = msgspec.json.Decoder(_Reply)
 _models = msgspec.json.Decoder(_Models)
+_text = msgspec.json.Decoder(str)
 
 
 class OllamaAdapter(Adapter):
@@ -202,8 +203,7 @@ def _messages(messages: list[Message], chat: Chat) -> list[dict[str, Any]]:
         where = f"messages[{at}]"
         sent: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
         sent |= _content(message, where)
-        thinking = chat.body["messages"][at].get("reasoning_content")
-        if message.role == "assistant" and isinstance(thinking, str) and thinking:
+        if message.role == "assistant" and (thinking := _thinking(chat, at)):
             sent["thinking"] = thinking
         calls = []
         for number, call in enumerate(message.tool_calls or ()):
@@ -217,6 +217,15 @@ def _messages(messages: list[Message], chat: Chat) -> list[dict[str, Any]]:
             sent["tool_name"] = names.get(message.tool_call_id or "", "")
         out.append(sent)
     return out
+
+
+def _thinking(chat: Chat, at: int) -> str | None:
+    """The reasoning of an earlier answer, which may be given back."""
+    told = chat.head.messages[at].reasoning_content
+    try:
+        return None if told is UNSET else _text.decode(told)
+    except NOT_JSON:
+        return None
 
 
 def _content(message: Message, where: str) -> dict[str, Any]:
@@ -238,7 +247,8 @@ def _content(message: Message, where: str) -> dict[str, Any]:
 
 def _options(chat: Chat) -> dict[str, Any]:
     head = chat.head
-    options: dict[str, Any] = dict(chat.body.get("options") or {})
+    given = chat.member("options")
+    options: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
     options |= {name: value for name in _OPTIONS if (value := getattr(head, name)) is not None}
     if (limit := head.max_completion_tokens or head.max_tokens) is not None:
         options["num_predict"] = limit

@@ -96,7 +96,7 @@ def make_choice(chat: Chat, plot: Plot, at: int, made: str) -> Choice:
 def _text(chat: Chat, steer: Mapping[str, Any]) -> tuple[str, bool]:
     """What is said, and whether further choices may say their number behind it."""
     said = _last_text(chat)
-    form = chat.head.response_format or {}
+    form = chat.member("response_format") or {}
     if form.get("type") == "json_schema":
         schema = _object(form, "json_schema").get("schema")
         return msgspec.json.encode(instance(schema, said[:40])).decode(), False
@@ -112,7 +112,7 @@ def _text(chat: Chat, steer: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _calls(chat: Chat) -> list[tuple[str, str]]:
     head = chat.head
-    functions = [tool["function"] for tool in head.tools or () if isinstance(tool.get("function"), dict)]
+    functions = [tool["function"] for tool in chat.member("tools") or () if isinstance(tool.get("function"), dict)]
     choice = head.tool_choice
     if not functions or choice == "none":
         return []

@@ -32,6 +32,7 @@ from gateway.chat import parse_chat
 from gateway.ledger.holds import worst_case
 from gateway.ledger.limits import Headroom
 from gateway.ledger.records import booking, encode, line, usage_numbers
+from gateway.ledger.sums import add_up
 from gateway.ledger.wal import Record, Wal
 from gateway.types import Capability, Deployment, Model, Provider, mask_of
 
@@ -72,6 +73,11 @@ def cases(callers: Callers) -> Iterator[dict[str, Callable[[], object]]]:
     works["envelope, ending and item for the store"] = lambda: booking(
         sealed, "P", 812_000, usage_numbers(USAGE), line(sealed.seal(), ending), may_be_held=False
     )
+    endings = [
+        booking(a, "P", 812_000, usage_numbers(USAGE), line(a.seal(), ending), may_be_held=False)
+        for a in (attempt() for _ in range(256))
+    ]
+    works["settle batch: 256 endings added up"] = lambda: add_up(endings)
     with tempfile.TemporaryDirectory() as folder:
         wal = Wal(Path(folder) / "wal", monotonic=time.monotonic, keep_s=0.0)
 

@@ -2,8 +2,8 @@
 
 The body is scanned, not decoded: top-level members stay slices of the caller's own bytes (`msgspec.Raw`), so a provider
 of the same dialect gets what the caller wrote, spliced together again, and a long conversation is never re-encoded.
-What the gateway itself must know is decoded strictly into `Head`; the whole body only for those who translate
-(`Chat.body`).
+What the gateway itself must know is decoded strictly into `Head`, other members only for those who look at them
+(`Chat.member()`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class StreamOptions(Struct):
 
 
 class Head(Struct):
-    """The members of the body that the gateway acts on, with OpenAI's types and ranges.
+    """The members of the body that the gateway acts on, with OpenAI's types and ranges. Schemas stay raw, being long.
 
     Source: OpenAI API description, CreateChatCompletionRequest (read 2026-11-21).
     """
@@ -64,10 +64,10 @@ class Head(Struct):
     service_tier: str | None = None
     reasoning_effort: str | None = None
     parallel_tool_calls: bool | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Raw]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    functions: list[dict[str, Any]] | None = None
-    response_format: dict[str, Any] | None = None
+    functions: list[dict[str, Raw]] | None = None
+    response_format: dict[str, Raw] | None = None
     modalities: list[str] | None = None
     metadata: dict[str, str] | None = None
     gateway: dict[str, Any] | None = None
@@ -88,7 +88,7 @@ class Chat:
     attribute as frozen: each attempt starts from the same request. `replace()` makes a changed copy.
     """
 
-    __slots__ = ("_body", "escaped", "head", "include_usage", "members", "model", "size", "stream")
+    __slots__ = ("escaped", "head", "include_usage", "members", "model", "size", "stream")
 
     def __init__(self, members: dict[str, bytes | Raw], head: Head, size: int, *, escaped: bool = False) -> None:
         self.members = members
@@ -101,14 +101,18 @@ class Chat:
         self.escaped = escaped
         """Whether characters are written as `\\uXXXX`, so that text is shorter than its bytes. Writers of JSON do so
         with all that is not ASCII or with none of it, so a body that has some as it is counts as having none."""
-        self._body: dict[str, Any] | None = None
 
-    @property
-    def body(self) -> dict[str, Any]:
-        """The whole body decoded, for adapters that translate. Decoded on first use; read it, never change it."""
-        if self._body is None:
-            self._body = _whole.decode(self.encode({}))
-        return self._body
+    def member(self, name: str) -> Any:
+        """One member of the body decoded; None where it has none of that name.
+
+        Raises:
+            CallerError: BAD_REQUEST, there is something in it that nobody can read, such as a number too large.
+        """
+        raw = self.members.get(name)
+        try:
+            return None if raw is None else _whole.decode(raw)
+        except msgspec.DecodeError as error:
+            raise bad_request(f"Invalid value for '{name}': {error}.", name) from None
 
     def encode(self, changes: Mapping[str, bytes | None]) -> bytes:
         """The body as JSON with these members replaced, added, or (None) left out; everything else as it was sent."""

@@ -65,6 +65,8 @@ _MEDIA: Mapping[str, _Medium] = {
     "video_url": _Medium(Capability.VIDEO_INPUT.bit, "video_url", 20_000, 400, 1_000_000, 1),
 }
 _parts = msgspec.json.Decoder(list[_Part])
+_decode = msgspec.json.Decoder().decode
+_NULL = Raw(b"null")
 
 _MEDIA_INPUT = mask_of(
     [Capability.IMAGE_INPUT, Capability.AUDIO_INPUT, Capability.DOCUMENT_INPUT, Capability.VIDEO_INPUT]
@@ -118,7 +120,7 @@ def infer_needs(chat: Chat, options: Options) -> Needs:
         overhead_tokens += _TOOLS_OVERHEAD_TOKENS
         prompt_bytes += sum(_text_bytes(members[name], escaped) for name in ("tools", "functions") if name in members)
     if head.response_format is not None:
-        mask |= _FORMATS.get(str(head.response_format.get("type")), 0)
+        mask |= _FORMATS.get(str(_decode(head.response_format.get("type", _NULL))), 0)
         prompt_bytes += _text_bytes(members["response_format"], escaped)
     if head.logprobs:
         mask |= _LOGPROBS

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from adapters import ADAPTERS
+from gateway.chat import parse_chat
 from gateway.errors import CallerError, Kind
 from gateway.types import Usage
 from tests.adapters.answering import HELLO, STAMP, chat, deployment, fed, provider, streaming
@@ -32,6 +33,24 @@ def test_parameters_go_into_options() -> None:
         "keep_alive": "5m",
         "options": {"num_ctx": 4096, "temperature": 0.5, "seed": 7, "num_predict": 9, "stop": ["END"]},
     }
+
+
+def test_options_that_are_none_are_left_out() -> None:
+    """What is no object says nothing; what nobody can read is refused by its name."""
+    assert not sent(options=5).get("options")
+    body = b'{"model":"fast","messages":[{"role":"user","content":"x"}],"options":{"num_ctx":1e400}}'
+    with pytest.raises(CallerError) as refused:
+        OLLAMA.request(parse_chat(body), deployment("ollama"))
+    assert (refused.value.kind, refused.value.param) == (Kind.BAD_REQUEST, "options")
+
+
+def test_what_ollama_is_not_told_may_be_anything() -> None:
+    """A member of another provider's, and reasoning in another form."""
+    messages = b'[{"role":"assistant","content":"a","reasoning_content":{"n":1e400}},{"role":"user","content":"x"}]'
+    body = json.loads(
+        OLLAMA.request(parse_chat(b'{"model":"fast","top_k":1e400,"messages":%b}' % messages), deployment("ollama"))
+    )
+    assert [sorted(message) for message in body["messages"]] == [["content", "role"]] * 2
 
 
 @pytest.mark.parametrize(("effort", "think"), [("none", False), ("low", "low")])

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from adapters.base import Adapter, ChatStream, Stamp
 from gateway.chat import Chat, parse_chat
 from gateway.errors import CallerError, UpstreamError
@@ -158,7 +160,8 @@ def _derived(recorded: dict[str, Any]) -> dict[str, Any] | None:
 
 def _asked(chat: Chat, recorded: dict[str, Any]) -> dict[str, Any]:
     """What the answer is checked against. A forced call may finish with `stop` only where OpenAI's dialect says so."""
-    return chat.body if recorded["api"] == "openai.chat" else {**chat.body, "tool_choice": None}
+    body = msgspec.json.decode(chat.encode({}))
+    return body if recorded["api"] == "openai.chat" else {**body, "tool_choice": None}
 
 
 def _error_complaints(error: UpstreamError) -> Iterator[str]:
