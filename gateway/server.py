@@ -153,7 +153,8 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         place = f"{settings.host}:{settings.port}"
-        option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        option = "--port or TIERGATE_PORT" if taken else "--host or TIERGATE_HOST"
         raise SystemExit(
             f"tiergate: cannot listen on {place}: {error.strerror}. Choose another with {option}."
         ) from None
