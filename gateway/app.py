@@ -258,6 +258,9 @@ def _said(error: Exception, settings: Settings) -> str:
     """Why it cannot start, in words; the system's own errors with the place where they happened."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or settings.data_dir}: {error.strerror}"
+    if isinstance(error, RedisError):
+        whose = "that REDIS_URL names" if settings.redis_url else f"in {settings.data_dir}"
+        return f"the store {whose} cannot be used: {error}"
     return str(error)
 
 

@@ -18,7 +18,7 @@ import answers
 import pytest
 from fake_catalog import catalog_for
 from fakes import End, FakeProvider, Gate, Reply, eventually, stream_reply
-from running import ADMIN_TOKEN, ROOT, RunningGateway, running_gateway, start_gateway
+from running import ADMIN_TOKEN, ROOT, RunningGateway, free_port, running_gateway, start_gateway
 from talk import CHAT, HELLO, Talk, admin, chat, entries, events_of
 
 STREAM = {"model": "fast", "messages": HELLO, "stream": True}
@@ -329,6 +329,15 @@ def test_a_host_that_is_not_ours(catalog: Path, tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "nowhere.invalid" in done.stderr and "--host or TIERGATE_HOST" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_is_not_there(catalog: Path, tmp_path: Path) -> None:
+    """The message says that it is the store, and which setting names it; nothing of its password."""
+    address = f"redis://user:hunter2@127.0.0.1:{free_port()}"
+    done = serve(tmp_path, "--catalog", str(catalog), REDIS_URL=address)
+    assert done.returncode != 0
+    assert done.stderr.startswith("tiergate: the store that REDIS_URL names cannot be used: ")
+    assert "hunter2" not in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_data_folder_that_cannot_be_made(catalog: Path, tmp_path: Path) -> None:
