@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fakes import FakeProvider, eventually
 from running import RunningGateway, running_gateway
 from talk import Answer, admin, chat
 
-from tests.live.test_hostile_framing import resident_mib
+from tests.live.test_hostile_framing import cpu_s, resident_mib
 
 MEBIBYTE = 1024 * 1024
 
@@ -65,13 +64,16 @@ DOCUMENTS: dict[str, str] = {
 
 @pytest.mark.parametrize("name", list(DOCUMENTS))
 def test_a_hostile_document_takes_no_effect(guarded: RunningGateway, tmp_path: Path, name: str, soak: bool) -> None:
-    """S23, S24: refused with the place that is wrong, in bounded time and memory; nothing of it runs."""
+    """S23, S24: refused with the place that is wrong, in bounded time and memory; nothing of it runs.
+
+    The second that it may take is counted in the processor's time: other work on the machine is not ours.
+    """
     trap = tmp_path / "sprung"
     hostile = DOCUMENTS[name].replace("{{", "{").replace("}}", "}").replace("{trap}", str(trap))
-    before, begun = resident_mib(guarded), time.monotonic()
+    before, used_s = resident_mib(guarded), cpu_s(guarded)
     answer = publish(guarded, hostile)
     assert (answer.status, answer.error["code"]) == (400, "catalog_invalid")
-    assert time.monotonic() - begun < (1 if soak else 10)
+    assert cpu_s(guarded) - used_s < (1 if soak else 5)
     assert resident_mib(guarded) - before < 50
     assert len(answer.raw) < 20_000
     assert chat(guarded, "fast").status == 200
@@ -81,9 +83,9 @@ def test_a_hostile_document_takes_no_effect(guarded: RunningGateway, tmp_path: P
 def test_a_document_that_is_too_long(guarded: RunningGateway, soak: bool) -> None:
     """S24: ten megabytes are refused unread, by the admin API and in the file."""
     text = "a: " + "x" * 10 * MEBIBYTE
-    before, begun = resident_mib(guarded), time.monotonic()
+    before, used_s = resident_mib(guarded), cpu_s(guarded)
     assert publish(guarded, text).status == 413
-    assert time.monotonic() - begun < (1 if soak else 10)
+    assert cpu_s(guarded) - used_s < (1 if soak else 5)
     good = document(guarded).read_bytes()
     document(guarded).write_text(text)
     problem = eventually(lambda: admin(guarded, "/health").body["catalog"]["problem"])

@@ -150,6 +150,6 @@ def resident_mib(gateway: RunningGateway) -> float:
 
 
 def cpu_s(gateway: RunningGateway) -> float:
-    """Processor seconds that the gateway's process has used so far."""
+    """Processor seconds that the gateway's process, and those that it started and saw end, have used so far."""
     fields = Path(f"/proc/{gateway.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
