@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -137,9 +138,20 @@ def test_the_bound_is_never_less_than_the_text(texts: list[str], parts: bool) ->
     assert needs.input_bound_tokens >= sum(len(text.encode()) for text in texts)
 
 
-def test_long_escaped_text_is_bounded_without_a_closer_look() -> None:
-    """Beyond a quarter of a megabyte every escape counts as three bytes: right for Chinese, too much for Russian."""
-    for text, most in (("語" * 100_000, 3.01), ("я" * 100_000, 3.01), ("я" * 10_000, 2.02)):
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_an_escaped_slash_is_no_harm(action: Literal["error", "ignore"]) -> None:
+    """PHP writes it so. Python knows no such escape, and says so where warnings are on."""
+    content = '"https:\\/\\/example.com\\/caf\\u00e9"'
+    raw = f'{{"model":"fast","messages":[{{"role":"user","content":{content}}}]}}'.encode()
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        needs = infer_needs(parse_chat(raw), Options())
+    assert needs.input_bound_tokens >= len("https://example.com/café".encode())
+
+
+def test_long_escaped_text_counts_as_the_text_it_is() -> None:
+    """However long it is, of any script."""
+    for text, most in (("語" * 100_000, 3.01), ("я" * 100_000, 2.01), ("😀" * 10_000, 4.03)):
         raw = json.dumps({"model": "fast", "messages": [{"role": "user", "content": text}]}).encode()
         bound = infer_needs(parse_chat(raw), Options()).input_bound_tokens
         assert len(text.encode()) <= bound <= most * len(text)
