@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -95,9 +96,23 @@ def read(model: type[M], text: bytes) -> M:
         CallerError: BAD_REQUEST, naming the field and what it must be.
     """
     try:
-        return model.model_validate_json(text)
+        body = model.model_validate_json(text)
     except ValidationError as error:
         raise _first_problem(error, "body") from None
+    try:
+        json.loads(text, object_pairs_hook=_once_each, parse_int=str, parse_float=str)  # the one parser that tells
+    except ValueError as error:
+        raise bad_request(f"Invalid body: {error}.") from None
+    return body
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    """Refuses an object in which a name stands twice: of two limits, which one was meant cannot be known."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise bad_request(f"The body names '{name[:100]}' more than once.", name[:100])
+        seen.add(name)
 
 
 def read_query(model: type[M], parameters: list[tuple[str, str]]) -> M:

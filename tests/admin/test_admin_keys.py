@@ -55,6 +55,22 @@ async def test_a_key_is_shown_once_and_works_with_what_it_was_given(admin: Any) 
 
 
 @pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ('{"name": "a", "name": "b"}', "name"),
+        ('{"name": "a", "budget": {"usd": "1", "per": "day", "usd": "100"}}', "usd"),
+        ('{"name": "a", "tags": {"env": "x", "\\u0065nv": "y"}}', "env"),
+    ],
+)
+async def test_what_is_said_twice_is_refused(admin: Any, body: str, name: str) -> None:
+    """Nobody can know which was meant."""
+    answer = await admin("POST", KEYS, raw=body.encode())
+    assert (answer.status, answer.error["param"]) == (400, name)
+    assert "more than once" in answer.error["message"]
+    assert (await admin("GET", KEYS)).json == {"data": []}
+
+
+@pytest.mark.parametrize(
     ("fields", "warnings"),
     [
         ({"tiers": ["fast"], "models": ["alpha", "one/beta"], "denied_models": ["beta"]}, []),
