@@ -34,6 +34,8 @@ _BARE_ERROR_BYTES = 64 * 1024
 _TEXT_KEYS = ("content", "reasoning_content", "refusal")
 _CHUNK = "chat.completion.chunk"
 _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint"})
+_GOES_ON = {"index", "function"}
+"""What a call's later deltas have."""
 _NOT_HELD = _ENVELOPE | {"obfuscation", "x_groq"}
 
 
@@ -176,6 +178,7 @@ class OpenAiStream(ChatStream):
         self.started = True
         if choice.finish_reason is not None:
             state.finished = True
+            self._template = None  # nothing more is to be said
         elif len(said) == 1 and delta.role is UNSET:
             self._template = learned(block, said[0][0])
         return block
@@ -239,6 +242,8 @@ class OpenAiStream(ChatStream):
             if not isinstance(choice, dict):
                 raise unreadable()
             keep, repaired = self._choice(at, choice)
+            if choice.get("finish_reason") is not None:
+                self._template = None  # nothing more is to be said
             changed |= repaired or not keep
             if keep:
                 kept.append(choice)
@@ -248,8 +253,11 @@ class OpenAiStream(ChatStream):
         if changed or not _is_simple(block):
             chunk["choices"] = kept
             return _framed(chunk)
-        if len(kept) == 1 and (key := _only_text(kept[0])) is not None:
-            self._template = learned(block, key)
+        if len(kept) == 1:
+            if (key := _only_text(kept[0])) is not None:
+                self._template = learned(block, key)
+            elif _only_arguments(kept[0]):
+                self._template = learned(block, "arguments", counted=True)
         return block
 
     def _choice(self, at: int, choice: dict[str, Any]) -> tuple[bool, bool]:
@@ -347,6 +355,21 @@ def _only_text(choice: dict[str, Any]) -> str | None:
         return None
     ((key, value),) = said
     return key if key in _TEXT_KEYS and isinstance(value, str) else None
+
+
+def _only_arguments(choice: dict[str, Any]) -> bool:
+    """Whether the choice goes on with the arguments of one call and says nothing else."""
+    said = [value for value in choice["delta"].values() if value is not None]
+    if len(said) != 1 or choice["finish_reason"] is not None or choice.get("logprobs") is not None:
+        return False
+    calls = choice["delta"].get("tool_calls")
+    return (
+        calls is not None and len(calls) == 1 and calls[0].keys() == _GOES_ON and _has_arguments(calls[0]["function"])
+    )
+
+
+def _has_arguments(function: Any) -> bool:
+    return isinstance(function, dict) and function.keys() == {"arguments"}
 
 
 def _raise_error(name: str | None, chunk: dict[str, Any], choices: object) -> None:

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters import ADAPTERS
+from adapters import ADAPTERS, openai_stream
 from adapters.base import ChatStream
 from gateway.chat import Chat
 from gateway.errors import Kind
@@ -338,3 +338,64 @@ def test_no_provider_can_break_the_stream(events: list[Any]) -> None:
     stream = opened()
     out = fed(stream, [sse(*events)])
     assert (stream.failure is None) is out.endswith(b"data: [DONE]\n\n")
+
+
+_TEXTS = st.sampled_from(["a", "", '"', "\\", '\\"', "}", '{"x":"y', "é", "\n", '"}}]},"finish_reason":null}]}'])
+_DELTAS = st.one_of(
+    st.builds(lambda text: chunk({"content": text}), _TEXTS),
+    st.builds(lambda text: chunk({"reasoning_content": text}), _TEXTS),
+    st.builds(lambda text, index: chunk(call(index, arguments=text)), _TEXTS, st.integers(0, 2)),
+    st.builds(
+        lambda index: chunk(call(index, id=f"c{index}", type="function", name="f", arguments="")), st.integers(0, 2)
+    ),
+    st.builds(
+        lambda text, index: chunk(
+            {"tool_calls": call(index, arguments=text)["tool_calls"] + call(index + 1, arguments=text)["tool_calls"]}
+        ),
+        _TEXTS,
+        st.integers(0, 1),
+    ),
+    st.builds(
+        lambda text: chunk(
+            {
+                "tool_calls": call(0, arguments=text)["tool_calls"]
+                + [{"index": 1, "id": "c1", "type": "function", "function": {"name": "g", "arguments": text}}]
+            }
+        ),
+        _TEXTS,
+    ),
+    st.sampled_from([chunk({}, "stop"), chunk({}, "tool_calls"), TOLD]),
+)
+
+
+@given(st.lists(_DELTAS, max_size=12), st.data())
+@settings(max_examples=400, deadline=None)
+def test_templates_change_nothing(events: list[Any], data: st.DataObject) -> None:
+    """Whatever follows on what: the caller gets what it would if each event were looked at."""
+    body = sse(CLEAN[0], *events, DONE)
+    at = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=3)))
+    pieces = [body[start:end] for start, end in zip([0, *at], [*at, len(body)], strict=True)]
+    with_templates = fed(opened(), pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_stream, "learned", lambda *_, **__: None)
+        assert with_templates == fed(opened(), pieces)
+
+
+def test_arguments_of_calls_pass_untouched_however_they_are_cut() -> None:
+    """Two calls, one after the other, whose arguments hold quotes, backslashes and what looks like an event's end."""
+    pieces = ['{"', 'x":"', '\\\\"', "é\\n", '"}}]},"finish_reason":null}]}', '"}']
+    begins = [chunk(call(n, id=f"c{n}", type="function", name="f", arguments="")) for n in range(2)]
+    argued = [[chunk(call(n, arguments=piece)) for piece in pieces] for n in range(2)]
+    body = sse(CLEAN[0], begins[0], *argued[0], begins[1], *argued[1], chunk({}, "tool_calls"), TOLD, DONE)
+    for cut in cuts(body):
+        assert fed(opened(), cut) == body
+
+
+def test_arguments_that_begin_with_nothing_are_arguments_all_the_same() -> None:
+    """A call is one without parameters only where no piece of its arguments held anything."""
+    begins = chunk(call(id="c0", type="function", name="f", arguments=""))
+    body = sse(
+        CLEAN[0], begins, *[chunk(call(arguments=piece)) for piece in ("", "{", "}")], chunk({}, "tool_calls"), DONE
+    )
+    for cut in cuts(body):
+        assert fed(opened(), cut) == body
