@@ -369,7 +369,7 @@ def _only_arguments(choice: dict[str, Any]) -> bool:
 
 
 def _has_arguments(function: Any) -> bool:
-    return isinstance(function, dict) and function.keys() == {"arguments"}
+    return isinstance(function, dict) and function.keys() == {"arguments"} and bool(function["arguments"])
 
 
 def _raise_error(name: str | None, chunk: dict[str, Any], choices: object) -> None:
