@@ -435,7 +435,7 @@ def resident_kb(gateway: RunningGateway) -> int:
 @pytest.mark.timeout(300)
 def test_readers_who_hardly_read(tmp_path: Path, soak: bool) -> None:
     """D42: many of them, a byte a second each, cost little memory beyond that of an open stream; others do not wait."""
-    readers, asked, rounds = (200, 250, 4) if soak else (80, 50, 1)
+    readers, asked, rounds = (200, 250, 12) if soak else (80, 50, 1)
     gate = Gate()
     event = b"data: " + json.dumps(answers.chunk({"content": "x" * 10_000})).encode() + b"\n\n"
 
@@ -498,7 +498,7 @@ def test_readers_who_hardly_read(tmp_path: Path, soak: bool) -> None:
             reading.result()
         assert sent() < readers * 2_000 * len(event) / 2  # else nobody was slow
         assert grown_kb / readers <= 64 + 64  # 81 to 84 were measured
-        for share, patience_s in [(0.5, 0.001), (0.99, 0.001)] if soak else [(0.5, 0.05)]:
+        for share, patience_s in [(0.5, 0.001), (0.99, 0.005)] if soak else [(0.5, 0.05)]:
             least, most = (min(percentile(each, share) for each in some) for some in (before, during))
             assert most <= least * 1.1 + patience_s
         eventually(lambda: admin(gateway, "/health").body["inflight"] == 0, 30)
