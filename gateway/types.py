@@ -491,6 +491,9 @@ class Facts(Struct, frozen=True, array_like=True):
     """Digest of the key and session or user that stay in one arm of an experiment; None: each request draws its own."""
     stopped: frozenset[str] = frozenset()
     """Canaries that were stopped, by their marks."""
+    listed_models: frozenset[str] | None = None
+    """The key's own list of models, less those denied to it; None where it has none. A key limited to tiers may name
+    these beside the models of its tiers."""
 
 
 class Drop(Struct, frozen=True, array_like=True):

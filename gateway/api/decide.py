@@ -60,6 +60,7 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
         labels=caller.labels,
         subject=subject,
         stopped=stopped,
+        listed_models=None if caller.models is None else caller.models - caller.denied_models,
     )
     keep_as = request_id if gateway.decisions.kept else None
     try:

@@ -159,7 +159,7 @@ def plan_again(record: Record, planner: Planner, *, explain: bool | None = None)
 
 def _trimmed(facts: Facts, concerned: frozenset[str]) -> Facts:
     """The facts about these deployments and models alone."""
-    health, stats, allowed = facts.health, facts.stats, facts.allowed_models
+    health, stats, allowed, listed = facts.health, facts.stats, facts.allowed_models, facts.listed_models
     if allowed is None and concerned.issuperset(stats) and concerned.issuperset(health):
         return facts
     return replace(
@@ -167,4 +167,5 @@ def _trimmed(facts: Facts, concerned: frozenset[str]) -> Facts:
         health={name: health[name] for name in health if name in concerned},
         stats={name: stats[name] for name in stats if name in concerned},
         allowed_models=None if allowed is None else allowed & concerned,
+        listed_models=None if listed is None else listed & concerned,
     )

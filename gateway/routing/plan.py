@@ -224,7 +224,7 @@ class Planner:
                 return
         else:
             models = {deployment.model.name for deployment in target.tier.deployments}
-            if facts.allowed_models is not None and models <= facts.allowed_models:
+            if facts.listed_models is not None and models <= facts.listed_models:
                 return
             if any(models <= self._members[tier] for tier in allowed if tier in self._members):
                 return

@@ -66,6 +66,10 @@ LIMITS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["claude", "sandbox", "sandbox-model", "claude-model"],
     ),
     "a tier, but none of its models": ({"tiers": ["sandbox"], "models": ["claude-model"]}, ["claude-model"]),
+    "a tier, with a model of another tier denied": (
+        {"tiers": ["sandbox"], "denied_models": ["gemini-model"]},
+        ["sandbox", "sandbox-model"],
+    ),
     "a tier whose model is denied": (
         {"tiers": ["sandbox", "claude"], "denied_models": ["claude-model"]},
         ["sandbox", "sandbox-model"],
@@ -86,6 +90,9 @@ def test_a_limited_key_sees_what_it_may_use(client: openai.OpenAI, gateway: Runn
             with pytest.raises(openai.NotFoundError) as raised:
                 limited.models.retrieve(model)
             assert raised.value.message.count(model) == 1, "it is not proposed instead of itself"
+    for model in {"sandbox", "claude", "sandbox-model", "claude-model"} - set(usable):
+        with pytest.raises(openai.PermissionDeniedError):
+            limited.chat.completions.create(model=model, messages=HELLO)
     for model in {"sandbox", "sandbox-model"} & set(usable):
         assert limited.chat.completions.create(model=model, messages=HELLO).model == "sandbox-small"
 

@@ -117,6 +117,9 @@ def test_a_key_limited_to_tiers_stays_within_them(
     """Naming a model does not lead around the tiers: it must be in one of them, or on the key's own list."""
     catalog = snapshot(tier("smart", DEAR), tier("fast", CHEAP, MIDDLE))
     if permitted:
-        assert plan(catalog, name, allowed_tiers=tiers, allowed_models=models).candidates
+        assert plan(catalog, name, allowed_tiers=tiers, allowed_models=models, listed_models=models).candidates
     else:
-        assert refused(catalog, name, allowed_tiers=tiers, allowed_models=models).kind is Kind.FORBIDDEN
+        assert (
+            refused(catalog, name, allowed_tiers=tiers, allowed_models=models, listed_models=models).kind
+            is Kind.FORBIDDEN
+        )
