@@ -22,9 +22,10 @@ class SandboxTransport(httpx.AsyncBaseTransport):
     async def send(self, endpoint: Endpoint, body: bytes, timeouts: Timeouts, extra: bytes = b"") -> SandboxResponse:
         """The hot path, as the engine's: returns once the head of the answer is due."""
         reply = listing() if endpoint.method == "GET" else answer(body)
-        if reply.latency_s > timeouts.first_byte_s:
-            await asyncio.sleep(timeouts.first_byte_s)
-            raise errors.FirstByteTimeout(f"no answer within {timeouts.first_byte_s:g} s")
+        patience_s = min(timeouts.first_byte_s, timeouts.total_s)
+        if reply.latency_s > patience_s:
+            await asyncio.sleep(patience_s)
+            raise errors.FirstByteTimeout(f"no answer within {patience_s:g} s")
         if reply.latency_s:
             await asyncio.sleep(reply.latency_s)
         return SandboxResponse(reply, timeouts.idle_s)

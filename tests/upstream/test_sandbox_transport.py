@@ -81,7 +81,11 @@ async def test_cut_answer_is_broken(upstream: Upstream, stream: bool) -> None:
 
 @pytest.mark.parametrize(
     ("steer", "timeouts"),
-    [("latency_ms=60000", Timeouts(first_byte_s=0.01)), ("gap_ms=60000", Timeouts(idle_s=0.01))],
+    [
+        ("latency_ms=60000", Timeouts(first_byte_s=0.01)),
+        ("latency_ms=60000", Timeouts(total_s=0.01)),
+        ("gap_ms=60000", Timeouts(idle_s=0.01)),
+    ],
 )
 async def test_timeouts_are_kept(upstream: Upstream, steer: str, timeouts: Timeouts) -> None:
     """An answer that is too late or stands still ends as with any provider."""
