@@ -53,6 +53,11 @@ class Exchange:
         """What the request lost on its way to the candidate that answered."""
 
     @property
+    def overdue(self) -> bool:
+        """Whether the caller's own deadline has passed."""
+        return self.deadline is not None and self.gateway.monotonic() >= self.deadline
+
+    @property
     def caller_left(self) -> bool:
         return self.inbound is not None and self.inbound.left
 

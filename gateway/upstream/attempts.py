@@ -104,7 +104,7 @@ def _may_try_again(exchange: Exchange, budget: RetryBudget) -> bool:
     failed, _ = exchange.failures[-1]
     if len(exchange.failures) > failed.deployment.provider.retries:
         return False
-    if exchange.deadline is not None and exchange.gateway.monotonic() >= exchange.deadline:
+    if exchange.overdue:
         return False
     if exchange.caller_left:
         return False  # nobody is there to have a second answer
@@ -142,6 +142,9 @@ def attempts_failed(exchange: Exchange) -> GatewayError:
         {"deployment": c.deployment.name, "code": e.code or e.kind.value, "status": getattr(e, "upstream_status", None)}
         for c, e in failures
     ]
+    if last.kind is Kind.TIMED_OUT and exchange.overdue:
+        message = "The deadline that the request sets passed before a provider had answered."
+        return RoutingError(Kind.DEADLINE, message, details={"attempts": listed})
     if len(failures) == 1 or not getattr(last, "try_next", False):
         last.details.setdefault("attempts", listed)
         return last

@@ -286,6 +286,9 @@ class Call:
         if not deployment.provider.breaker:
             self.permit.settle("neutral")
             return
+        if error.kind is Kind.TIMED_OUT and self.exchange.overdue:
+            self.permit.settle("neutral")  # as short a time as the caller gave says nothing of the deployment
+            return
         self.permit.settle(error.verdict, gateway_error=error.of_gateway)
         if error.kind is Kind.RATE_LIMITED:
             gateway.breakers.rest(deployment.name, error.retry_after_s)

@@ -154,8 +154,19 @@ def test_the_callers_deadline(client: openai.OpenAI, scene: Scene) -> None:
     scene.script(NEVER, NEVER, NEVER)
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model=scene.tier, messages=HELLO, extra_body={"gateway": {"deadline_s": 0.3}})
-    assert raised.value.status_code == 504
+    assert (raised.value.status_code, raised.value.code) == (504, "deadline_exceeded")
     assert eventually(lambda: [r.left for r in scene.requests + scene.second_requests] == [True])
+
+
+def test_callers_deadlines_rest_nobody(client: openai.OpenAI, scene: Scene) -> None:
+    """However many a caller lets pass: the time was the caller's, so it says nothing of the deployment."""
+    scene.script(*[NEVER] * 6)
+    model = f"{scene.first}-model"
+    for _ in range(6):
+        with pytest.raises(openai.InternalServerError) as raised:
+            client.chat.completions.create(model=model, messages=HELLO, extra_body={"gateway": {"deadline_s": 0.05}})
+        assert raised.value.code == "deadline_exceeded"
+    assert client.chat.completions.create(model=model, messages=HELLO).choices[0].message.content
 
 
 def test_the_sdk_tries_again(client: openai.OpenAI, scene: Scene) -> None:
