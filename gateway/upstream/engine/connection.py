@@ -219,6 +219,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = Corked(cast(asyncio.Transport, transport), self._loop)
+        self._watch.opened(self)  # here, since it may be lost before whoever asked for it has its turn
         if hasattr(select, "poll"):  # not on Windows
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)

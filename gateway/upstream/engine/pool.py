@@ -63,7 +63,7 @@ class Pool:
             connection, _ = self._idle.popitem()
             if now - connection.idle_since < self.limits.keepalive_s and connection.reusable:
                 return connection
-            connection.drop()
+            self._replace(connection)
         return None
 
     async def acquire(self, timeouts: Timeouts, ends: float, *, fresh: bool = False) -> Connection:
@@ -77,7 +77,7 @@ class Pool:
         if not fresh and (idle := self.take()) is not None:
             return idle
         if self._idle and self._slots >= self.limits.connections_per_origin:
-            self._idle.popitem()[0].drop()  # a fresh one is wanted, and only used ones are there
+            self._replace(self._idle.popitem()[0])  # a fresh one is wanted, and only used ones are there
         if self._slots < self.limits.connections_per_origin:
             self._slots += 1
         else:
@@ -116,8 +116,10 @@ class Pool:
         self._stop_reaper()
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(ConnectFailed("the engine is closed"))
-        for opening in self.opening:
-            opening.cancel()
+        if self.opening:
+            loop = asyncio.get_running_loop()
+            for opening in self.opening:
+                loop.call_soon(opening.cancel)  # not before it has begun: it would end without telling why
         for connection in list(self._idle):
             connection.drop()
 
@@ -148,6 +150,14 @@ class Pool:
             self.put(connection)
         else:
             connection.drop()
+
+    def _replace(self, connection: Connection) -> None:
+        """Closes an idle connection for whoever asks now. The pool is not given up as empty, though it was the last:
+        another would take its place beside it, and each have its own bound.
+        """
+        self._slots += 1
+        connection.drop()
+        self._slots -= 1
 
     def _vacate(self) -> None:
         waiter = self._next_waiter()
@@ -183,22 +193,17 @@ class Pool:
         except BaseException:
             self._vacate()
             raise
-        self._own(connection)
+        connection.holds_slot = True
         if self.closed or not connection.usable:
             connection.drop()
             raise ConnectFailed(f"the connection to {self.origin.authority} closed as soon as it was open")
         return connection
-
-    def _own(self, connection: Connection) -> None:
-        connection.holds_slot = True
-        self.watch.opened(connection)
 
     def _adopt(self, opening: asyncio.Future[Connection]) -> None:
         """A connection whose asker has left."""
         if opening.exception() is not None:
             self._vacate()
             return
-        self._own(opening.result())
         self._pass_on(opening.result())
 
     async def _connect_within(self, connect_s: float) -> Connection:

@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
+from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from raw_peer import Session, answer, chunked, echoing, listening
 
-from gateway.types import Timeouts
+from gateway.types import Endpoint, Origin, Timeouts
 from gateway.upstream.engine import Engine, Limits, Response, errors
 
 _TIMEOUTS = Timeouts(pool_s=5)
@@ -198,6 +201,66 @@ async def test_a_connection_whose_asker_left_is_kept_for_the_next() -> None:
         assert await _exchange(engine, peer.endpoint()) == b"x"
         assert peer.accepted == 1
         await engine.aclose()
+
+
+async def test_connections_closed_as_soon_as_they_were_open_are_forgotten(engine: Engine) -> None:
+    """A provider behind a balancer without backends: each is gone before whoever asked for it has its turn."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+    listener.setblocking(False)
+
+    async def shut() -> None:
+        while True:
+            (await asyncio.get_running_loop().sock_accept(listener))[0].close()
+
+    origin = Origin("http", "127.0.0.1", listener.getsockname()[1], allow_private=True)
+    shutting = asyncio.ensure_future(shut())
+    for _ in range(5):
+        sending = [_exchange(engine, Endpoint(origin, "POST", "/", ())) for _ in range(40)]
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        assert {type(result) for result in results} <= {errors.ConnectFailed, errors.Disconnected}
+    await engine._watch.emptied(5)
+    assert engine.open_connections == 0
+    shutting.cancel()
+    await asyncio.gather(shutting, return_exceptions=True)
+    listener.close()
+
+
+async def test_a_pool_whose_last_connection_was_too_old_is_still_the_pool() -> None:
+    """It is not given up while it is being asked: two requests at once still share the one place."""
+    now = 0.0
+    engine = Engine(Limits(connections_per_origin=1, keepalive_s=30), clock=lambda: now)
+    async with listening(echoing()) as peer:
+        assert await _exchange(engine, peer.endpoint()) == b"x"
+        now = 31.0
+        assert await asyncio.gather(*(_exchange(engine, peer.endpoint()) for _ in range(2))) == [b"x"] * 2
+        assert (peer.accepted, engine.open_connections) == (2, 1)
+        await engine.aclose()
+
+
+async def test_a_pool_whose_last_connection_makes_room_for_a_fresh_one_is_still_the_pool() -> None:
+    """Also where it is closed because an upload must not go over a used one."""
+    engine = Engine(Limits(connections_per_origin=1))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async with listening(echoing()) as peer, httpx.AsyncClient(transport=engine) as client:
+        assert await _exchange(engine, peer.endpoint()) == b"x"
+        uploading = client.post(peer.url, content=pieces(), extensions={"allow_private": True})
+        answers = await asyncio.gather(uploading, _exchange(engine, peer.endpoint()))
+        assert (answers[0].content, answers[1]) == (b"x", b"x")
+        assert (peer.accepted, engine.open_connections) == (2, 1)
+
+
+async def test_closing_in_the_turn_of_a_request_is_told_as_such(engine: Engine) -> None:
+    """Whoever asked was not cancelled, and is not told so, though the attempt for it has not begun."""
+    async with listening(echoing()) as peer:
+        sending = asyncio.ensure_future(_exchange(engine, peer.endpoint()))
+        await asyncio.sleep(0)
+        await engine.aclose()
+        with pytest.raises(errors.ConnectFailed):
+            await sending
+        assert peer.accepted == 0
 
 
 async def test_closing_ends_connections_being_made() -> None:
