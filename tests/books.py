@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis
+
 from gateway.ledger.archive import Archive
 from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.exchange import tag
@@ -57,6 +59,10 @@ HOLD = 100 * 1_000 + 180 * 5_000
 
 def budget(limit_nano: int, **changes: Any) -> Limits:
     return Limits("main", budgets=(Budget("b1", limit_nano, **{"per": "day", **changes}),))
+
+
+FAR = budget(1_000 * 10**9)
+"""So far from used up that it is given out in slabs."""
 
 
 def settle(ledger: Ledger, a: Attempt, usage: Usage = USAGE, **changes: Any) -> int:
@@ -137,3 +143,24 @@ async def posted(store: Any, budget_id: str = "b1", tenant: str = "main") -> int
     for name in await store.keys(f"{tag(tenant)}b:{budget_id}:*"):
         total += int(await store.hget(name, "post") or 0)
     return total
+
+
+async def in_slab(ledger: Ledger, limits: Limits = FAR, **changes: Any) -> Attempt:
+    """An attempt whose hold is part of a slab; those before it are void."""
+    while True:
+        await ledger.reserve(a := attempt(**changes), limits)
+        if a.slab:
+            return a
+        ledger.void(a)
+        await flushed(ledger)
+
+
+async def counter(store: Redis) -> tuple[int, int]:
+    """What is held and what is posted."""
+    (name,) = await store.keys(tag("main") + "b:b1:*")
+    held, spent = await store.hmget(name, "res", "post")
+    return int(held or 0), int(spent or 0)
+
+
+async def returned(ledger: Ledger) -> None:
+    await until(lambda: ledger.lag["attempts_open"] == 0)

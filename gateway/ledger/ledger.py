@@ -28,6 +28,7 @@ from gateway.ledger.records import (
     tombstone,
     usage_numbers,
 )
+from gateway.ledger.recovery import Orphan, until_known
 from gateway.ledger.refusal import headroom, refusal, unavailable
 from gateway.ledger.slabs import BUSY, NEVER_SENT, Slab, Slabs
 from gateway.ledger.underway import Underway
@@ -228,8 +229,12 @@ class Ledger:
         service_tier: str | None = None,
         status: int = 200,
         upstream_id: str | None = None,
+        may_be_more: bool = False,
     ) -> int:
         """Books how the attempt ended; gives its cost in nano-USD. A second call changes nothing and gives 0.
+
+        `may_be_more` says of an estimate that the provider may have gone on working unseen. What is held for it under a
+        hard budget is booked then, until the truth or a day has come, lest the provider's bill overrun the budget.
 
         Raises:
             RuntimeError: the attempt was never begun.
@@ -248,6 +253,9 @@ class Ledger:
         price = attempt.price
         cost = 0 if price is None else cost_nano(usage, price, started_at=attempt.at, service_tier=service_tier)
         outcome: Outcome = "P" if usage_source in ("provider", "drained") else "E"
+        estimated_nano = cost
+        if may_be_more and attempt.hold_nano > cost and outcome == "E":
+            cost, usage_source = attempt.hold_nano, "held"
         ending = (
             outcome,
             cost,
@@ -261,7 +269,11 @@ class Ledger:
             price is None,
             upstream_id,
         )
-        self._end(attempt, outcome, cost, numbers, encode(ending), price is None)
+        text = encode(ending)
+        orphan = None
+        if usage_source == "held":
+            orphan = Orphan(attempt.envelope.decode(), 0, estimated_nano, cost, price is None, text.decode())
+        self._end(attempt, outcome, cost, numbers, text, price is None, orphan)
         return cost
 
     def void(
@@ -313,7 +325,14 @@ class Ledger:
         }
 
     def _end(
-        self, attempt: Attempt, outcome: Outcome, nano: int, usage: tuple[int, ...], ending: bytes, unpriced: bool
+        self,
+        attempt: Attempt,
+        outcome: Outcome,
+        nano: int,
+        usage: tuple[int, ...],
+        ending: bytes,
+        unpriced: bool,
+        orphan: Orphan | None = None,
     ) -> None:
         self._wal.end(attempt.sequence, ending)
         attempt.state = "ended"
@@ -332,6 +351,8 @@ class Ledger:
             unpriced=unpriced,
             corrections=corrections(attempt, usage),
         )
+        if orphan is not None:
+            item = until_known(item, orphan)
         self._outbox.lane(attempt.tenant).finish(item, (attempt.sequence, attempt.segment), soon=attempt.enforced)
         if attempt.lender is not None:
             self._slabs.settle(attempt, nano, usage)

@@ -1,4 +1,4 @@
-"""What to book for attempts whose process died; pure."""
+"""What to book for attempts of whose end nobody knows: their process died, or nobody heard their provider out; pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,34 @@ import msgspec
 
 from gateway.ledger.cost import cost_nano
 from gateway.ledger.history import Story
-from gateway.ledger.records import Booking, Outcome, booking, decode_envelope, encode, line, tombstone, usage_numbers
+from gateway.ledger.records import (
+    Booking,
+    Ending,
+    Outcome,
+    aid_hour,
+    booking,
+    decode_ending,
+    decode_envelope,
+    encode,
+    line,
+    tombstone,
+    usage_numbers,
+)
 from gateway.types import Usage
 
 TOO_OLD_S = 48 * 3600.0
 """Older endings are set aside for people to look at: the markers that tell whether they are booked last 50 hours."""
 
 
+TRUTH_WITHIN_S = 24 * 3600.0
+"""How long a whole hold stays booked while the truth may still come to light."""
+
+
 class Orphan(msgspec.Struct, array_like=True, frozen=True):
-    """An attempt that was sent and never ended, with the best that is known of it."""
+    """An attempt that was sent and of whose end nobody knows, with the best that is known of it.
+
+    Written to the store: fields are only ever added, at the end, with a default.
+    """
 
     sealed: str
     """The envelope as it was sealed."""
@@ -23,6 +42,8 @@ class Orphan(msgspec.Struct, array_like=True, frozen=True):
     """Estimated cost."""
     hold_nano: int
     unpriced: bool = False
+    ending: str = ""
+    """What is booked of it for now, as JSON, where its own process has booked it."""
 
 
 def from_story(story: Story) -> Booking | Orphan:
@@ -37,7 +58,7 @@ def from_story(story: Story) -> Booking | Orphan:
         return Orphan(story.sealed.decode(), story.output_tokens, nano, story.hold_nano, story.price is None)
     if ending.outcome == "X":
         return tombstone(envelope.aid)
-    return booking(
+    item = booking(
         envelope,
         ending.outcome,
         ending.cost_nano,
@@ -46,21 +67,52 @@ def from_story(story: Story) -> Booking | Orphan:
         may_be_held=True,
         unpriced=ending.unpriced,
     )
+    return item if ending.usage_source != "held" else until_known(item, _held(story, ending))
 
 
-def at_worst(orphan: Orphan) -> tuple[Booking, bool]:
-    """What to book at first, and whether that is the whole hold.
+def until_known(item: Booking, orphan: Orphan) -> Booking:
+    """The booking of a whole hold, by which the store notes as well what replaces it and when."""
+    return *item, (aid_hour(item[0]) * 3600 + TRUTH_WITHIN_S, orphan)
 
-    Under a hard budget it is: the provider may have billed as much, and the budget must not be overrun.
+
+def at_worst(orphan: Orphan) -> Booking:
+    """What to book at first.
+
+    Under a hard budget it is the whole hold: the provider may have billed as much, and the budget must not be overrun.
     """
     envelope = decode_envelope(orphan.sealed)
-    whole = orphan.hold_nano > 0 and any(w.hard for w in envelope.windows)
-    return _estimate(orphan, final=False, nano=orphan.hold_nano if whole else orphan.nano, whole=whole), whole
+    if orphan.hold_nano > 0 and any(w.hard for w in envelope.windows):
+        return until_known(_estimate(orphan, final=False, nano=orphan.hold_nano, whole=True), orphan)
+    return _estimate(orphan, final=False, nano=orphan.nano, whole=False)
 
 
 def at_last(orphan: Orphan) -> Booking:
     """What to book in the place of a whole hold when no truth came to light."""
-    return _estimate(orphan, final=True, nano=orphan.nano, whole=False)
+    if not orphan.ending:
+        return _estimate(orphan, final=True, nano=orphan.nano, whole=False)
+    ending = msgspec.structs.replace(
+        decode_ending(orphan.ending), outcome="P", cost_nano=orphan.nano, usage_source="estimated"
+    )
+    return booking(
+        decode_envelope(orphan.sealed),
+        "P",
+        orphan.nano,
+        ending.usage,
+        line(orphan.sealed.encode(), encode(ending)),
+        may_be_held=True,
+        unpriced=ending.unpriced,
+        estimated=True,
+    )
+
+
+def _held(story: Story, ending: Ending) -> Orphan:
+    """The orphan that its own process booked at its hold, as the log tells it."""
+    envelope = story.envelope
+    nano = 0
+    if story.price is not None:
+        usage = Usage(*ending.usage)
+        nano = cost_nano(usage, story.price, started_at=envelope.at, service_tier=ending.service_tier)
+    return Orphan(story.sealed.decode(), 0, nano, ending.cost_nano, ending.unpriced, story.ending_text.decode())
 
 
 def _estimate(orphan: Orphan, *, final: bool, nano: int, whole: bool) -> Booking:

@@ -41,12 +41,15 @@ def add_up(endings: list[Booking]) -> tuple[Sums | None, list[int]]:
     slabs: dict[str, int] = {}
     lines: list[str] = []
     for index, ending in enumerate(endings):
+        if ending[2] != "P" or ending[4]:  # not what the provider told, or it may hold something
+            apart.append(index)
+            continue
         (
             aid,
             aid_hour,
-            outcome,
+            _,
             nano,
-            may_be_held,
+            _,
             hour,
             day,
             name,
@@ -58,9 +61,6 @@ def add_up(endings: list[Booking]) -> tuple[Sums | None, list[int]]:
             slab,
             hold,
         ) = ending
-        if outcome != "P" or may_be_held:
-            apart.append(index)
-            continue
         if (marked := markers.get(aid_hour)) is None:
             marked = markers[aid_hour] = [], []
         marked[0].append(aid)

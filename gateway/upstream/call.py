@@ -316,6 +316,7 @@ class Call:
         if self._concluded:
             return self.cost_nano
         self._concluded = True
+        not_heard_out = usage is None and error is not None
         if usage is None:
             usage = self._estimate(self.stream.output_bytes if self.stream else 0)
         if self.share is not None:
@@ -333,6 +334,7 @@ class Call:
             service_tier=service_tier,
             status=self.response.status if self.response else 0,
             upstream_id=request_id(self.response) if self.response else None,
+            may_be_more=not_heard_out,
         )
         self._record(settlement, usage, error)
         return self.cost_nano

@@ -122,6 +122,22 @@ class Books(RuleBasedStateMachine):
         outcome: Any = "P" if source == "provider" else "E"
         self.bookings.append(self._booking(a, outcome, usage))
 
+    @rule(pick=st.integers(0, 50), tokens=st.integers(0, 180))
+    def leave(self, pick: int, tokens: int) -> None:
+        """A caller goes before the end: what is held is booked, or an estimate where nothing is."""
+        if not self.under_way:
+            return
+        a = self.under_way.pop(pick % len(self.under_way))
+        usage = Usage(input=10, output=min(tokens, a.output_tokens or 0))
+        given: dict[str, Any] = {"usage_source": "estimated", "settlement": "caller_left", "may_be_more": True}
+
+        async def work() -> int:
+            return self.ledger.settle(a, usage=usage, latency_ms=1, ttft_ms=None, **given)
+
+        assert a.price is not None
+        self.spent[a.aid] = a.hold_nano or cost_nano(usage, a.price, started_at=a.at)
+        assert self.do(work()) == self.spent[a.aid]
+
     @rule(pick=st.integers(0, 50))
     def void(self, pick: int) -> None:
         if self.under_way:

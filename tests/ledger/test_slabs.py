@@ -10,7 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from books import COST, HOLD, NO_SLABS, attempt, audit, budget, flushed, journal, open_ledger, posted, settle, until
+from books import (
+    COST,
+    FAR,
+    HOLD,
+    NO_SLABS,
+    attempt,
+    audit,
+    budget,
+    counter,
+    flushed,
+    in_slab,
+    journal,
+    open_ledger,
+    posted,
+    returned,
+    settle,
+    until,
+)
 from redis.asyncio import Redis
 from stores import StoreServer
 
@@ -21,29 +38,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Cap, Limits
 
 DOLLAR = 10**9
-FAR = budget(1_000 * DOLLAR)
 RATED = Limits("main", rpm=(Cap("k1", 60_000),), tpm=(Cap("k1", 6_000_000),))
-
-
-async def in_slab(ledger: Ledger, limits: Limits = FAR, **changes: Any) -> Attempt:
-    """An attempt whose hold is part of a slab; those before it are void."""
-    while True:
-        await ledger.reserve(a := attempt(**changes), limits)
-        if a.slab:
-            return a
-        ledger.void(a)
-        await flushed(ledger)
-
-
-async def counter(store: Redis) -> tuple[int, int]:
-    """What is held and what is posted."""
-    (name,) = await store.keys(tag("main") + "b:b1:*")
-    held, spent = await store.hmget(name, "res", "post")
-    return int(held or 0), int(spent or 0)
-
-
-async def returned(ledger: Ledger) -> None:
-    await until(lambda: ledger.lag["attempts_open"] == 0)
 
 
 async def test_a_busy_key_asks_the_store_for_many_requests_at_once(store: Redis, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 import answers
 import pytest
-from fake_catalog import catalog_for
+from fake_catalog import OUTPUT_USD_PER_MTOK, catalog_for
 from fakes import NEVER, End, FakeProvider, Gate, Reply, Seen, error_reply, eventually, json_reply, stream_reply
 from running import RunningGateway, running_gateway
-from talk import CHAT, HELLO, Talk, chat, entries, entries_at
+from talk import CHAT, HELLO, Talk, chat, entries, entries_at, key_with
 
 NOTICED_S = 0.5
 """A departure is noticed as soon as the connection is lost."""
@@ -64,6 +65,37 @@ def leave(
                 response.readline()
         eventually(lambda: len(fake.seen(name)) > before)
     return fake.seen(name)[before]
+
+
+@pytest.mark.parametrize("how", ["leaves", "waits"])
+def test_a_hard_budget_is_not_overrun_by_what_nobody_hears(tmp_path: Path, how: str) -> None:
+    """A provider bills all that it was asked for, though callers go, or time runs out, before it has answered."""
+    billed: list[int] = []
+
+    def answer(seen: Seen) -> Reply:
+        billed.append(seen.body["max_completion_tokens"] * int(OUTPUT_USD_PER_MTOK * 1_000))
+        return NEVER
+
+    timeouts = {"first_byte_s": 0.3} if how == "waits" else {}
+    with FakeProvider(answer) as provider:
+        catalog = catalog_for(
+            provider,
+            tmp_path / "catalog.yaml",
+            {"fast": ["alpha"]},
+            providers={"alpha": {"retries": 0, "breaker": False, "timeouts": timeouts}},
+        )
+        with running_gateway(tmp_path, catalog=catalog) as running:
+            key = key_with(running, budget={"usd": "0.10", "per": "total", "hard": True})
+            refused = 0
+            for _ in range(8):
+                with Talk(running, key) as talk:
+                    talk.send(CHAT, {"model": "fast", "messages": HELLO, "max_completion_tokens": 15_000})
+                    if how == "waits" or select.select([talk.connection.sock], [], [], 0.3)[0]:
+                        refused += talk.receive().status == 429
+            found = entries_at(running, "alpha/alpha-model", count=len(billed))
+    assert 3 <= len(billed) == 8 - refused
+    assert sum(billed) <= sum(entry["cost_nano_usd"] for entry in found) <= 100_000_000
+    assert {entry["usage_source"] for entry in found} == {"held"}
 
 
 def booked(gateway: RunningGateway, seen: Seen) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 -- finish: books how attempts ended. Each item: {aid, hour of the aid, outcome P|E|V|X, nano, may be held, roll-up hour,
 -- roll-up day, dimension, metrics, tag dimensions, {{budget counter, limit, forget at}..}, {{bucket, limit, requests or tokens to
--- correct}..}, journal line, slab or '', nano taken from the slab}. X is a tombstone: it ends what was never sent, so that
+-- correct}..}, journal line, slab or '', nano taken from the slab[, {when due, orphan}]}. X is a tombstone: it ends what was never sent, so that
 -- a late reservation is refused; what it corrects are the rates that a slab gives back. An attempt that holds nothing of
--- its own is paid from its slab.
+-- its own is paid from its slab. An orphan is noted with the booking of its whole hold, until what it says replaces that.
 -- Beside them may be the sums of others, of outcome P, that hold nothing of their own and have not ended before: {{{hour of
 -- the aids, aids, markers}..}, {{roll-up hour, roll-up day, dimension, tag dimensions, metrics}..}, {{budget counter, nano,
 -- limit, forget at}..}, {{bucket, limit, requests or tokens to correct}..}, {{slab, nano taken from it}..}, journal lines}.
@@ -118,7 +118,7 @@ local function finish(items, owner, sums)
   if sums then for _, s in ipairs(sums[5]) do may_be_drawn(s[1]) end end
   if #maybe > 0 then held = read_held(maybe) end
   local freed, freed_scopes, corrections, settled, estimates = {}, {}, {}, {}, {}
-  local hours, day_of, tags, earlier, drawn = {}, {}, {}, {}, {}
+  local hours, day_of, tags, earlier, drawn, orphans, due = {}, {}, {}, {}, {}, {}, {}
 
   local function budget(counter)
     local p = posts[counter]
@@ -206,6 +206,10 @@ local function finish(items, owner, sums)
       ended[aid] = outcome .. ':' .. whole(nano) .. ':'
       settled[#settled + 1] = item
       if outcome ~= 'P' then estimates[aid] = cmsgpack.pack(metrics) end
+      if item[16] then
+        append(due, whole(item[16][1]), aid)
+        append(orphans, aid, cmsgpack.pack(item[16][2]))
+      end
     end
     if verdict ~= 'NEW' then exceptions[#exceptions + 1] = {i, verdict} end
   end
@@ -218,6 +222,10 @@ local function finish(items, owner, sums)
     redis.call('HDEL', tag .. 'p', unpack(freed))
     redis.call('ZREM', tag .. 'if', unpack(freed))
     for scope, n in pairs(freed_scopes) do redis.call('HINCRBY', tag .. 'cc', scope, -n) end
+  end
+  if #orphans > 0 then
+    redis.call('HSET', tag .. 'orphans', unpack(orphans))
+    redis.call('ZADD', tag .. 'orphans:due', unpack(due))
   end
   local id = ''
   if #lines > 0 then id = redis.call('XADD', tag .. 'out', '*', 'e', table.concat(lines, '\n')) end
