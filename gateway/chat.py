@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -19,6 +19,7 @@ from gateway.errors import CallerError, Kind, bad_request
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _NULL = Raw(b"null")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(rb"\\u")
 """Searched for: a third of what `in` takes, whose last byte is too common a letter."""
 
@@ -189,7 +190,7 @@ def parse_chat(body: bytes) -> Chat:
         message, param = _where(str(error))
         raise bad_request(message, param) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise bad_request(f"The request body is not valid JSON: {error}") from None
+        raise bad_request(_unreadable(body, str(error))) from None
     except RecursionError:
         raise bad_request("The request body is nested too deeply.") from None
     members.pop("gateway", None)
@@ -211,7 +212,18 @@ def _where(error: str) -> tuple[str, str | None]:
     if text.startswith("Object missing required field `"):
         inner = text.removeprefix("Object missing required field `").rstrip("`")
         return f"Missing required parameter: '{param}.{inner}'.", f"{param}.{inner}"
+    if param is not None and param.endswith(".role") and text.startswith("Invalid enum value"):
+        text += f"; it is one of {', '.join(get_args(Role))}"
     return (f"Invalid value for '{param}': {text}." if param else f"Invalid request body: {text}."), param
+
+
+def _unreadable(body: bytes, error: str) -> str:
+    """Why a body is no JSON, in words that help."""
+    if not body.strip():
+        return "The request body is empty; send a JSON object."
+    if error == "Input data was truncated" and _SURROGATE.search(body):  # the decoder says so of half a pair as well
+        error = "it ends too early, or has half of a surrogate pair (\\ud800 to \\udfff) alone"
+    return f"The request body is not valid JSON: {error}"
 
 
 def _beside(messages: bytes, body: bytes) -> bytes:

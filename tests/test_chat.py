@@ -53,3 +53,20 @@ _LONG = {
 def test_looking_for_a_second_model_costs_little(name: str) -> None:
     """Neither does a long number break it, nor do many keys take more than a look each."""
     assert parse_chat(_LONG[name]).model == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "is empty; send a JSON object"),
+        (b" \n", "is empty; send a JSON object"),
+        (b'{"model":"a"', "truncated"),
+        (b'{"model":"a",' + _TALK + b',"user":"\\ud800"}', "half of a surrogate pair"),
+        (b'{"model":"a","messages":[{"role":"usr","content":"x"}]}', "one of system, developer, user, assistant"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_words_that_help(body: bytes, words: str) -> None:
+    """An empty body, half of a character, a role that there is not."""
+    with pytest.raises(CallerError) as refused:
+        parse_chat(body)
+    assert words in refused.value.message

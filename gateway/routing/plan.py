@@ -20,6 +20,7 @@ from gateway.types import Arm, Candidate, Facts, Needs, Options, Plan, Tier
 from policies import compile_chain
 from policies.access import Allowed
 from policies.base import Context, Policy
+from policies.chain import factories
 from policies.context import Fits
 from policies.health import Healthy
 from policies.price import MaxCost, PriceKnown
@@ -214,6 +215,8 @@ class Planner:
                 self._orders[name] = compile_chain([name])
             except ValueError as error:
                 message = str(error).partition(": ")[2]
+                if name in factories():
+                    message = f"'{name}' takes settings, which only the catalog can give it"
                 raise bad_request(f"Invalid value for 'gateway.policy': {message}", "gateway.policy") from None
         return self._orders[name]
 
