@@ -69,6 +69,8 @@ class ChatStream(ABC):
     """Whether the provider's own end was seen (`[DONE]`, `message_stop`, a finish reason at end of body …)."""
     failure: UpstreamError | None = None
     """Set when the provider reported an error within the stream, or sent what cannot be read. Feeding stops."""
+    inner_events: int = 0
+    """Reads that gave the caller nothing and were progress all the same; comments and pings are none."""
     output_bytes: int = 0
     """UTF-8 bytes of text, reasoning and arguments so far; usage is estimated from them where none is told."""
 

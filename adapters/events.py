@@ -125,11 +125,16 @@ class EventStream(ChatStream):
     def feed(self, data: bytes) -> bytes:
         if self.failure is not None:
             return b""
+        events: list[Event] = []
         try:
-            self._take(self._splitter.feed(data))
+            events = self._splitter.feed(data)
+            self._take(events)
         except FramingError:
             self.fail(unreadable("The provider sent an event that is too long."))
-        return self._drain()
+        out = self._drain()
+        if not out and any(name != "ping" for name, _ in events):
+            self.inner_events += 1
+        return out
 
     def end(self) -> bytes:
         if self.failure is None:

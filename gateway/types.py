@@ -248,6 +248,7 @@ class Timeouts:
     connect_s: float = 3.0
     first_byte_s: float = 120.0
     idle_s: float = 60.0
+    progress_s: float = 120.0
     total_s: float = 600.0
 
 

@@ -187,6 +187,7 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
         if not stream.finished:
             writing, out = inbound.write(out, more=True), b""  # not to be written again, nor held, while it waits
             await writing
+            due_at = 0.0
             async for data in response.chunks():
                 out = stream.feed(data)
                 data = b""  # not to be held while the caller reads
@@ -197,6 +198,9 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
                 if out:
                     writing, out = inbound.write(out, more=True), b""
                     await writing
+                    due_at = 0.0
+                else:
+                    due_at = call.due_at(due_at)
         last = call.end_of_stream()
         cost = call.complete()
         if exchange.planned is not None and exchange.planned.options.show_cost:

@@ -28,9 +28,11 @@ class TimeoutsEntry(Entry):
     connect_s: Seconds | None = None
     """Longest time to connect, TLS included. Default: 3."""
     first_byte_s: Seconds | None = None
-    """Longest wait for the first byte of the answer. Default: 120."""
+    """Longest wait for the first byte of the answer, and from there for a stream's first event. Default: 120."""
     idle_s: Seconds | None = None
     """Longest silence between two reads of an answer. Default: 60."""
+    progress_s: Seconds | None = None
+    """Longest wait for a stream's next event while there come only signs of life: comments and pings. Default: 120."""
     total_s: Seconds | None = None
     """Longest time of the whole attempt. Default: 600."""
 

@@ -53,6 +53,7 @@ class Call:
     cost_nano = 0
     _concluded = False
     _estimated = False
+    _inner_events = 0
     _dispatched = False
     """Whether the provider may have seen anything of the request."""
 
@@ -190,16 +191,41 @@ class Call:
     async def _first_event(self, stream: ChatStream, response: UpstreamResponse) -> None:
         """Reads until the stream has begun well, so that one which fails at once can still be replaced."""
         first = []
+        due_at = 0.0
         async for data in response.chunks():
             first.append(stream.feed(data))
             if stream.failure is not None:
                 raise stream.failure
             if stream.started or stream.finished:
                 break
+            due_at = self.due_at(due_at)
         else:
             stream.end()
             raise stream.failure or UpstreamError(Kind.BROKEN, "The provider's stream is empty.", billed=True)
         self.first = b"".join(first)
+
+    def due_at(self, due_at: float) -> float:
+        """By when the stream must bring an event, asked after a read that gave nothing for the caller.
+
+        `due_at` is what this said after the read before it, 0 where that gave something. Signs of life renew the
+        engine's limit of silence but not this one; reads that bring events cost nothing here.
+
+        Raises:
+            UpstreamError: TIMED_OUT, that time is over.
+        """
+        stream = self.stream
+        assert stream is not None
+        if stream.inner_events != self._inner_events:
+            self._inner_events = stream.inner_events
+            due_at = 0.0
+        now = self.exchange.gateway.monotonic()
+        if not due_at:
+            timeouts = self.planned.target.tier.timeouts or self.candidate.deployment.provider.timeouts
+            begun = stream.started or stream.inner_events
+            return now + (timeouts.progress_s if begun else timeouts.first_byte_s)
+        if now >= due_at:
+            raise UpstreamError(Kind.TIMED_OUT, "The provider sent signs of life, but no answer.", billed=True)
+        return due_at
 
     def _timeouts(self, timeouts: Timeouts) -> Timeouts:
         deadline = self.exchange.deadline

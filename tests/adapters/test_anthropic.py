@@ -183,6 +183,20 @@ def test_usage_is_told_as_soon_as_the_stream_tells_it() -> None:
     assert not stream.started
 
 
+def test_pings_are_no_progress() -> None:
+    """What the message says of itself and of blocks that callers do not see counts as going on; pings do not."""
+    stream = ADAPTER.stream(STREAMED, STAMP)
+    start = {"type": "message_start", "message": message([])}
+    searching = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+    begun = {"type": "content_block_start", "index": 0, "content_block": searching}
+    told = []
+    for event in ({"type": "ping"}, start, {"type": "ping"}, begun, {"type": "ping"}):
+        assert stream.feed(sse([event])) == b""
+        told.append(stream.inner_events)
+    assert told == [0, 1, 1, 2, 2]
+    assert not stream.started
+
+
 def test_error_before_any_text_leaves_the_candidate_free() -> None:
     """Nothing was begun: another candidate may be tried, and nothing is owed."""
     overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}

@@ -42,7 +42,7 @@ def gateway(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Ite
     sandboxes = ["sandbox", *(f"failing{n}" for n in range(6))]
     echoing = [f"echoing{n}" for n in range(11)]
     tiers |= {name: [name] for name in (*sandboxes, *echoing)}
-    hurry = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.6}}
+    hurry = {"timeouts": {"first_byte_s": 0.4, "idle_s": 0.6, "progress_s": 0.8}}
     catalog = catalog_for(
         fake,
         folder / "catalog.yaml",
@@ -102,7 +102,7 @@ def scene(fake: FakeProvider, scene_numbers: Iterator[int]) -> Scene:
 
 @pytest.fixture
 def impatient_scene(fake: FakeProvider, impatient_numbers: Iterator[int]) -> Scene:
-    """Its first provider must begin within 0.4 s and never pause for longer than 0.6 s."""
+    """Its first provider must begin within 0.4 s, never pause for longer than 0.6 s and never ping for 0.8 s."""
     number = next(impatient_numbers)
     assert number < IMPATIENT, "raise IMPATIENT"
     return Scene(f"i{number}", f"c{number}", f"d{number}", fake)

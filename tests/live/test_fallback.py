@@ -169,6 +169,41 @@ def test_a_stream_that_falls_silent(gateway: RunningGateway, impatient_scene: Sc
     assert eventually(lambda: impatient_scene.requests[0].left)
 
 
+PINGS = [step for _ in range(50) for step in (b": ping\n\n", 0.1)]
+"""Five seconds of comments."""
+
+
+def test_a_stream_that_only_pings(gateway: RunningGateway, impatient_scene: Scene) -> None:
+    """Comments are no answer: whoever has sent nothing else by the first-byte limit is replaced."""
+    impatient_scene.script(stream_reply([*PINGS, *answers.chunks()]))
+    began = time.monotonic()
+    answer = chat(gateway, impatient_scene.tier, stream=True)
+    assert answer.text == told(impatient_scene)
+    assert answer.headers["x-gateway-deployment"] == impatient_scene.second_deployment
+    assert 0.4 <= time.monotonic() - began < 3
+
+
+def test_a_stream_that_pings_instead_of_going_on(gateway: RunningGateway, impatient_scene: Scene) -> None:
+    """Comments amid the answer hold off its end no longer than the limit of progress."""
+    impatient_scene.script(stream_reply([*answers.chunks("One two three")[:3], *PINGS], done=False))
+    began = time.monotonic()
+    answer = chat(gateway, impatient_scene.tier, stream=True)
+    assert answer.text == "One two "
+    assert answer.events[-1]["error"]["type"] == "timeout_error"
+    assert 0.8 <= time.monotonic() - began < 3
+    assert impatient_scene.second_requests == []
+    assert eventually(lambda: impatient_scene.requests[0].left)
+
+
+def test_pings_between_events(gateway: RunningGateway, impatient_scene: Scene) -> None:
+    """Each event renews the limit of progress, so a slow answer with pings comes whole."""
+    slowly = [step for event in answers.chunks("One two three") for step in (event, *PINGS[:4])]
+    impatient_scene.script(stream_reply(slowly))
+    answer = chat(gateway, impatient_scene.tier, stream=True)
+    assert (answer.text, answer.events[-1]) == ("One two three", "[DONE]")
+    assert impatient_scene.second_requests == []
+
+
 def test_the_books_of_a_fallback(gateway: RunningGateway, scene: Scene) -> None:
     """The failed attempt is void and costs nothing; the other is charged from the provider's usage, to the nano."""
     scene.script(error_reply(429, "rate_limit_exceeded"))
