@@ -10,10 +10,18 @@ from gateway.errors import Kind, UpstreamError
 JsonObject = dict[str, Any]
 
 
+MOST = 10**12
+"""More than any number of tokens. Counts are cut to it, so that whatever adds them up or sends them on can hold a sum;
+that they are none is for the gateway to see.
+"""
+
+
 def count(raw: Mapping[str, Any], name: str) -> int:
-    """A count of a usage object; 0 where it is absent, null or no count."""
+    """A count of a usage object, at most `MOST`; 0 where it is absent, null or no count."""
     value = raw.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        return 0
+    return value if value < MOST else MOST
 
 
 def finish_of(reason: str, called: bool) -> str:

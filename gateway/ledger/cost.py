@@ -10,6 +10,27 @@ _BYTES_PER_TOKEN = 4
 """Of generated English text and code, on the low side for most tokenizers, so that estimates do not flatter."""
 
 
+MAX_COUNT = 1_000_000_000
+"""Counts beyond this are no usage but an error of the provider's."""
+
+
+def is_plausible(usage: Usage) -> bool:
+    """Whether every count is one that an attempt can have."""
+    most = MAX_COUNT  # written out: this is asked of every attempt, and is a quarter of what a loop takes
+    return (
+        0 <= usage.input <= most
+        and 0 <= usage.output <= most
+        and 0 <= usage.cache_read <= most
+        and 0 <= usage.cache_write_5m <= most
+        and 0 <= usage.cache_write_1h <= most
+        and 0 <= usage.reasoning <= most
+        and 0 <= usage.audio_in <= most
+        and 0 <= usage.audio_out <= most
+        and 0 <= usage.images <= most
+        and 0 <= usage.characters <= most
+    )
+
+
 def cost_nano(usage: Usage, price: Price, *, started_at: float, service_tier: str | None = None) -> int:
     """What one attempt costs in nano-USD; rounded up once, at the end.
 

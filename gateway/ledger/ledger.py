@@ -12,7 +12,7 @@ from gateway.errors import GatewayUnavailable
 from gateway.ledger.archive import Archive
 from gateway.ledger.archiver import Archiver
 from gateway.ledger.attempt import Attempt, new_request_id
-from gateway.ledger.cost import affordable_output_tokens, cost_nano
+from gateway.ledger.cost import affordable_output_tokens, cost_nano, is_plausible
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, least_worth_holding, reservation, worst_case
 from gateway.ledger.journal import Journal
@@ -42,8 +42,6 @@ log = get_logger(__name__)
 
 PROGRESS_EVERY_S = 1.0
 CLOSE_WITHIN_S = 5.0
-MAX_COUNT = 1_000_000_000
-"""Counts beyond this are no usage but an error of the provider's."""
 
 
 class Ledger:
@@ -243,11 +241,10 @@ class Ledger:
             return 0
         if attempt.state != "sent":
             raise RuntimeError(f"attempt {attempt.aid} is settled before it was begun")
-        numbers = usage_numbers(usage)
-        if min(numbers) < 0 or max(numbers) > MAX_COUNT:
+        if not is_plausible(usage):
             log.error("usage_out_of_range", attempt=attempt.aid, deployment=attempt.deployment)
-            numbers = tuple([min(max(n, 0), MAX_COUNT) for n in numbers])
-            usage = Usage(*numbers)
+            usage, usage_source = Usage(input=attempt.input_tokens, output=attempt.progress_tokens), "estimated"
+        numbers = usage_numbers(usage)
         if service_tier is not None and len(service_tier) > 64:
             service_tier = service_tier[:64]
         price = attempt.price

@@ -98,6 +98,8 @@ Most = tuple[int, int, int]
 """Requests and tokens per minute, requests at once; 0 for no limit."""
 Verdict = tuple[Any, ...]
 """As rates.lua gives it."""
+Take = tuple[str, int, "asyncio.Future[Verdict | None]"]
+"""Attempt, tokens, and who waits."""
 
 
 class _Counter:
@@ -108,7 +110,7 @@ class _Counter:
         self._store = store
         self._script = script
         self._most: Most = (0, 0, 0)
-        self._takes: list[tuple[str, int, asyncio.Future[Verdict | None]]] = []
+        self._takes: list[Take] = []
         self._returns: list[tuple[str, int, int]] = []
         self._running: set[str] = set()
         """Attempts that count towards the requests at once."""
@@ -190,25 +192,35 @@ class _Counter:
         renewals, self._renewals = self._renewals, []
         asked = [(attempt, tokens) for attempt, tokens, _ in takes]
         load: tuple[Any, ...] = (self._most, int(LEASE_S * 1000), asked, returns, renewals)
+        verdicts: list[Verdict] | None = None
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 verdicts = _decode(await self._script.run(self._store, f"{{p:{self._name}}}:", _encode(load)))
+            _tell(takes, verdicts)
         except (StoreDown, TimeoutError, msgspec.DecodeError) as error:
             if not self._away:
-                self._away = True
                 log.warning("deployment_rates_not_kept", deployment=self._name, why=type(error).__name__)
-            # What was asked may have been done: nothing is added or taken off a second time, but what ended has ended.
-            over = [(attempt, 0, 0) for attempt, _, _ in (*takes, *returns)]
-            self._returns = [*over, *self._returns][:_MOST_RETURNS]
-            waiting, self._takes = takes + self._takes, []
-            _tell(waiting, [None] * len(waiting))
-            return False
-        self._away = False
-        _tell(takes, verdicts)
-        return True
+        except Exception:
+            verdicts = None
+            log.exception("deployment_rates_failed", deployment=self._name)
+        finally:
+            self._away = verdicts is None
+            if verdicts is None:
+                self._give_up(takes, returns)
+        return verdicts is not None
+
+    def _give_up(self, takes: list[Take], returns: list[tuple[str, int, int]]) -> None:
+        """Lets all who wait go on uncounted, whatever it was that went wrong: none may wait for ever.
+
+        What was asked may have been done: nothing is added or taken off a second time, but what ended has ended.
+        """
+        over = [(attempt, 0, 0) for attempt, _, _ in (*takes, *returns)]
+        self._returns = [*over, *self._returns][:_MOST_RETURNS]
+        waiting, self._takes = takes + self._takes, []
+        _tell(waiting, [None] * len(waiting))
 
 
-def _tell(takes: list[tuple[str, int, asyncio.Future[Verdict | None]]], verdicts: Sequence[Verdict | None]) -> None:
+def _tell(takes: list[Take], verdicts: Sequence[Verdict | None]) -> None:
     for (_, _, future), verdict in zip(takes, verdicts, strict=True):
         if not future.done():
             future.set_result(verdict)

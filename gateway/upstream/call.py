@@ -18,15 +18,18 @@ from gateway.api.exchange import Exchange
 from gateway.chat import Chat
 from gateway.errors import GatewayError, Kind, NoRoom, RoutingError, UpstreamError
 from gateway.ledger.attempt import LEAST_OUTPUT_TOKENS, Attempt
-from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage
+from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage, is_plausible
 from gateway.ledger.limits import Headroom, Limits
 from gateway.ledger.rates import Share
 from gateway.ledger.refusal import usd
+from gateway.log import get_logger
 from gateway.routing.health import Permit
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse, request_id
 from policies.rules import expected_input_tokens
+
+log = get_logger(__name__)
 
 _ERROR_BODY_BYTES = 256 * 1024
 _LEAST_REST_S = 1.0
@@ -147,8 +150,8 @@ class Call:
             self.completion = self._counted(adapter.completion(content, chat, stamp))
 
     def _counted(self, completion: Completion) -> Completion:
-        """The answer with a usage: ours, in its body too, where the provider told none."""
-        if completion.usage is not None:
+        """The answer with a usage: ours, in its body too, where the provider told none that can be."""
+        if self._believed(completion.usage) is not None:
             return completion
         usage = self._estimate(output_bytes_of(completion.body))
         return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
@@ -251,7 +254,7 @@ class Call:
         """
         stream = self.stream
         assert stream is not None
-        if stream.usage is None and stream.failure is None:
+        if stream.failure is None and self._believed(stream.usage) is None:
             stream.usage = self._estimate(stream.output_bytes)
         last = stream.end()
         if stream.failure is not None:
@@ -303,8 +306,15 @@ class Call:
     def _told(self) -> Usage | None:
         """The usage of an answer that ended badly, where the provider has told all of it, not a part."""
         if self.stream is not None:
-            return self.stream.usage if self.stream.told_all else None
+            return self._believed(self.stream.usage) if self.stream.told_all else None
         return self.completion.usage if self.completion else None
+
+    def _believed(self, usage: Usage | None) -> Usage | None:
+        """What a provider told; None where no attempt can have used as much."""
+        if usage is None or is_plausible(usage):
+            return usage
+        log.error("usage_out_of_range", attempt=self.attempt.aid, deployment=self.candidate.deployment.name)
+        return None
 
     def _judge(self, error: UpstreamError) -> None:
         """The verdict on the deployment, and its rest where it asked for one."""
@@ -401,7 +411,7 @@ class Call:
     def _estimate(self, output_bytes: int) -> Usage:
         self._estimated = True
         guess = estimate_usage(input_tokens=self.attempt.input_tokens, output_bytes=output_bytes)
-        told = None if self.stream is None else self.stream.usage
+        told = None if self.stream is None else self._believed(self.stream.usage)
         return guess if told is None else msgspec.structs.replace(told, output=max(told.output, guess.output))
 
     def _latency_ms(self) -> int:

@@ -16,6 +16,7 @@ from adapters import ADAPTERS
 from adapters.base import Stamp
 from gateway.chat import parse_chat
 from gateway.errors import UpstreamError
+from gateway.ledger.cost import is_plausible
 from tests.adapters.wire_harness import STAMP, replayed
 
 TRANSLATED = ["anthropic", "bedrock", "gemini"]
@@ -132,3 +133,18 @@ def test_calls_without_ids_get_ids_that_differ_between_answers(adapter: str) -> 
         assert json.dumps(call["id"]).encode() in out
         ids.add(call["id"])
     assert len(ids) == 2
+
+
+ABSURD: dict[str, dict[str, Any]] = {
+    "anthropic": {"input_tokens": 10**30, "output_tokens": 10**30, "cache_creation_input_tokens": 10**30},
+    "bedrock": {"inputTokens": 10**30, "outputTokens": 10**30, "cacheWriteInputTokens": 10**30},
+    "gemini": {"promptTokenCount": 10**30, "toolUsePromptTokenCount": 10**30, "thoughtsTokenCount": 10**30},
+}
+
+
+@pytest.mark.parametrize("adapter", TRANSLATED)
+def test_absurd_counts_stay_numbers_that_can_be_sent_on(adapter: str) -> None:
+    """They are cut to what 64 bits hold, however they are added up, and stay recognisable as no usage."""
+    usage = ADAPTERS[adapter].usage(ABSURD[adapter])
+    assert 10**12 <= usage.prompt_tokens + usage.completion_tokens < 2**63
+    assert not is_plausible(usage)

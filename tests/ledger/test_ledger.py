@@ -101,15 +101,18 @@ async def test_an_attempt_without_a_price_is_counted_as_unpriced(store: Redis, t
     assert (entry["unpriced"], entry["cost_nano_usd"], entry["usage"]["input"]) == (True, 0, 10)
 
 
-async def test_hostile_usage_is_brought_into_range(store: Redis, tmp_path: Path) -> None:
-    """Negative and absurd counts of a provider cannot corrupt sums."""
+@pytest.mark.parametrize("usage", [Usage(input=-5, output=10), Usage(input=5, output=10**18), Usage(images=10**10)])
+async def test_hostile_usage_is_none(store: Redis, tmp_path: Path, usage: Usage) -> None:
+    """Negative and absurd counts of a provider cannot corrupt sums, and are not its word: an estimate is booked."""
     async with open_ledger(store, tmp_path) as ledger:
         a = attempt()
         ledger.begin(a)
-        settle(ledger, a, Usage(input=-5, output=10**18), service_tier="x" * 1000)
+        ledger.progress(a, 4)
+        settle(ledger, a, usage, service_tier="x" * 1000)
         await flushed(ledger)
         (entry,) = await audit(store)
-    assert (entry["usage"]["input"], entry["usage"]["output"]) == (0, 10**9)
+    assert {name: n for name, n in entry["usage"].items() if n} == {"input": 10, "output": 4}
+    assert (entry["usage_source"], entry["cost_nano_usd"]) == ("estimated", 30_000)
     assert len(entry["service_tier"]) == 64
 
 

@@ -218,3 +218,34 @@ async def test_counts_are_forgotten_when_they_tell_nothing_any_more(store: Redis
         assert sorted(await store.keys("{p:*")) == [b"{p:acme/m1}:cc", b"{p:acme/m1}:rl"]
         assert 0 < await store.ttl("{p:acme/m1}:rl") <= 120
         assert 0 < await store.ttl("{p:acme/m1}:cc") <= 2 * LEASE_S
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_nobody_waits_for_what_cannot_be_told(store: Redis) -> None:
+    """A count that does not fit into a message spoils that message alone: who waits beside it goes on, uncounted."""
+    at = deployment("acme/m1", tpm=1_000)
+    async with replicas(store, 1) as (rates,):
+        (share,) = await taken(rates, at, 1, 500)
+        share.end(sent=True, tokens=10**30)
+        async with asyncio.timeout(5):
+            assert [share.counted for share in await taken(rates, at, 1, 100)] == [False]
+            await until_async(lambda: counted_again(rates, at))
+
+
+@pytest.mark.usefixtures("soon_again")
+@pytest.mark.parametrize("answer", [b"\x90", b"junk", None], ids=["too short", "unreadable", "none"])
+async def test_nobody_waits_for_an_answer_that_is_none(store: Redis, answer: bytes | None) -> None:
+    """Whatever the store says, whoever asked goes on."""
+    at = deployment("acme/m1", rpm=5)
+
+    class Odd(Flaky):
+        async def execute_command(self, *words: Any) -> Any:
+            return answer if self.away else await super().execute_command(*words)
+
+    odd = Odd(store)
+    async with replicas(odd, 1) as (rates,):
+        odd.away = True
+        async with asyncio.timeout(5):
+            assert [share.counted for share in await taken(rates, at, 1)] == [False]
+            odd.away = False
+            await until_async(lambda: counted_again(rates, at))

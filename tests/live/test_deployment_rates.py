@@ -10,7 +10,7 @@ from typing import Any
 import answers
 import pytest
 from fake_catalog import catalog_for, model_of
-from fakes import FakeProvider, Gate, Reply, error_reply, eventually, json_reply
+from fakes import FakeProvider, Gate, Reply, error_reply, eventually, json_reply, stream_reply
 from fleet import Fleet, running_fleet
 from running import APP_KEY, RunningGateway
 from stores import StoreServer
@@ -24,6 +24,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "only": {"rpm": 1},
     "narrow": {"rpm": 1},
     "spent": {"rpm": 15},
+    "absurd": {"tpm": 2_000},
 }
 
 
@@ -43,7 +44,7 @@ def two(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         fake,
         folder / "catalog.yaml",
         {
-            **{name: [name, f"{name}-next"] for name in ("rpm", "tpm", "busy")},
+            **{name: [name, f"{name}-next"] for name in ("rpm", "tpm", "busy", "absurd")},
             "many": [*full, "free"],
             "after": ["failing", "narrow", "last"],
             **{name: [name] for name in ("only", "spent")},
@@ -99,6 +100,22 @@ def test_tokens_follow_the_usage(two: Fleet, keys: list[str], fake: FakeProvider
         gate.open()
         assert talk.receive().status == 200
     eventually(lambda: served_by(ask(two.gateways[1], keys[1], "tpm", max_tokens=1_500)) == "tpm")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_absurd_usage_is_no_usage(two: Fleet, keys: list[str], fake: FakeProvider, stream: bool) -> None:
+    """More tokens than can be count for nothing: caller and books are told an estimate, and there is room as before."""
+    absurd = {"prompt_tokens": 10**11, "completion_tokens": 10**11, "total_tokens": 2 * 10**11}
+    events = [*answers.chunks("Hello.")[:-1], answers.usage_chunk(absurd)]
+    fake.script("absurd", stream_reply(events) if stream else json_reply(answers.completion(usage=absurd)))
+    options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    answer = ask(two.gateways[0], keys[0], "absurd", **options)
+    told = answer.events[-2]["usage"] if stream else answer.body["usage"]
+    assert (served_by(answer), told["completion_tokens"]) == ("absurd", 2)  # six bytes of answer
+    (entry,) = entries(two.gateways[0], answer.request_id)
+    assert (entry["usage_source"], entry["usage"]["output"]) == ("estimated", 2)
+    assert served_by(ask(two.gateways[1], keys[1], "absurd")) == "absurd"
+    assert "usage_out_of_range" in two.gateways[0].log.read_text()
 
 
 def test_requests_at_once(two: Fleet, keys: list[str], fake: FakeProvider) -> None:
