@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Protocol
 
+from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import Exchange, Reply, StoreDown
+from gateway.ledger.holds import hold_again, renewal
 from gateway.ledger.records import Booking
 from gateway.log import get_logger
 
@@ -69,8 +72,10 @@ class Lane:
         self._deadline_s = deadline_s
         self._patience_s = patience_s
         self._endings: list[tuple[Booking, Receipt | None]] = []
-        self._reservations: list[tuple[Booking, Waiter | None]] = []
-        self._renewals: list[Booking] = []
+        self._reservations: list[tuple[Booking, Waiter]] = []
+        self._registrations: dict[str, Attempt] = {}
+        self._renewals: dict[str, Attempt] = {}
+        """Both by attempt id, and of attempts under way alone: an outage makes them no longer."""
         self._flying = 0
         self._patience: asyncio.Timeout | None = None
         """Of the exchange under way; it ends sooner where somebody begins to wait for the next one."""
@@ -87,6 +92,9 @@ class Lane:
 
     def finish(self, item: Booking, receipt: Receipt | None, *, soon: bool) -> None:
         """Queues an ending; `soon` where it frees a hold that others may be waiting for."""
+        if self.down_since is not None:
+            self._registrations.pop(item[0], None)
+            self._renewals.pop(item[0], None)
         if len(self._endings) >= MAX_WAITING and receipt is not None:
             self.spilled[receipt[0]] = receipt[1]
             return
@@ -115,20 +123,20 @@ class Lane:
         self._reservations.append((item, waiter))
         self._wake()
 
-    def register(self, item: Booking) -> None:
-        """Queues a reservation whose verdict nobody waits for."""
-        self._reservations.append((item, None))
+    def register(self, attempt: Attempt) -> None:
+        """Has the store hold an attempt under way, unless it ends before; nobody waits for the verdict."""
+        self._registrations[attempt.aid] = attempt
         self._wake_unless_down()
 
-    def renew(self, items: list[Booking]) -> None:
-        """Queues renewals of leases. Those that a dead store misses are not kept."""
-        self._renewals.extend(items)
+    def renew(self, attempts: Iterable[Attempt]) -> None:
+        """Renews leases of attempts under way. Those that a dead store misses are not kept."""
+        self._renewals.update((attempt.aid, attempt) for attempt in attempts)
         self._wake_unless_down()
 
     async def drain(self, until: float) -> bool:
         """Flushes until nothing waits or the loop's time is `until`; says whether nothing waits."""
         loop = asyncio.get_running_loop()
-        while (self.waiting or self._reservations) and loop.time() < until:
+        while (self.waiting or self._reservations or self._registrations) and loop.time() < until:
             self._due = True
             self._wake()
             if self._task is not None:
@@ -165,7 +173,7 @@ class Lane:
 
     async def _run(self) -> None:
         try:
-            while self._due or self._reservations or self._renewals:
+            while self._due or self._reservations or self._registrations or self._renewals:
                 if not await self._once():
                     break
         finally:
@@ -182,8 +190,11 @@ class Lane:
         # While the store refuses things, endings go first and alone: one out of memory still takes them.
         most = 0 if endings and self.down_since is not None else MAX_RESERVATIONS
         asked, self._reservations = self._reservations[:most], self._reservations[most:]
-        renewals, self._renewals = self._renewals[:MAX_ENDINGS], self._renewals[MAX_ENDINGS:]
-        load = [item for item, _ in endings], [item for item, _ in asked], renewals
+        joining = _taken(self._registrations, most - len(asked))
+        reservations = [item for item, _ in asked]
+        reservations += map(hold_again, joining)
+        renewals = [*map(renewal, _taken(self._renewals, MAX_ENDINGS))]
+        load = [item for item, _ in endings], reservations, renewals
         hurry = self.down_since is not None or _awaited(asked)
         self._flying = len(endings)
         reply = None
@@ -199,14 +210,15 @@ class Lane:
             if reply is None:
                 self._endings[:0] = endings
                 self._refuse(asked)
+                self._registrations |= {attempt.aid: attempt for attempt in joining if attempt.state != "ended"}
         if reply is None:
             return False
         if self.down_since is not None:
             self.down_since = None
             self._pause_s = _FIRST_PAUSE_S
             self._on_back(self)
-        for (_, future), verdict in zip(asked, reply.verdicts, strict=True):
-            if future is not None and not future.done():
+        for (_, future), verdict in zip(asked, reply.verdicts, strict=False):  # those of `joining` follow
+            if not future.done():
                 future.set_result(verdict)
         self._on_reply(self, reply, endings)
         return True
@@ -242,15 +254,20 @@ class Lane:
             self._warned_at = now
             log.warning("store_unavailable", tenant=self.tenant, why=why)
 
-    def _refuse(self, asked: list[tuple[Booking, Waiter | None]]) -> None:
-        """Tells everyone who waits that the store did not answer; what nobody waits for stays."""
-        waiting = [*asked, *self._reservations]
-        self._reservations = [(item, None) for item, future in waiting if future is None]
+    def _refuse(self, asked: list[tuple[Booking, Waiter]]) -> None:
+        """Tells everyone who waits that the store did not answer."""
+        waiting, self._reservations = [*asked, *self._reservations], []
         for _, future in waiting:
-            if future is not None and not future.done():
+            if not future.done():
                 future.set_exception(StoreDown("the store did not answer"))
 
 
-def _awaited(reservations: list[tuple[Booking, Waiter | None]]) -> bool:
+def _taken(queue: dict[str, Attempt], most: int) -> list[Attempt]:
+    """Takes up to so many out of it; gives those that have not ended meanwhile."""
+    taken = [queue.pop(aid) for aid in list(islice(queue, most))]
+    return [attempt for attempt in taken if attempt.state != "ended"]
+
+
+def _awaited(reservations: list[tuple[Booking, Waiter]]) -> bool:
     """Whether a request stands still for one of these."""
     return any(isinstance(waiter, asyncio.Future) for _, waiter in reservations)

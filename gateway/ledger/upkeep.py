@@ -17,7 +17,6 @@ from gateway.ledger.archiver import Archiver, Unverified
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import TENANTS, Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
-from gateway.ledger.holds import hold_again, renewal
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Alert, Outbox
 from gateway.ledger.records import Booking, line
@@ -186,8 +185,8 @@ class Upkeep:
             if attempt.lender is not None:
                 self._slabs.move_out(attempt)
             else:
-                lane.register(hold_again(attempt))
-            lane.renew([renewal(attempt)])
+                lane.register(attempt)
+            lane.renew([attempt])
 
     def _read_meters(self) -> None:
         """Notes how far the attempts under way have come, those that can tell."""
@@ -196,11 +195,11 @@ class Upkeep:
                 self._on_progress(attempt, tokens)
 
     async def _renew(self) -> None:
-        by_tenant: dict[str, list[Booking]] = {}
+        by_tenant: dict[str, list[Attempt]] = {}
         for attempt in self._underway.registered.values():
-            by_tenant.setdefault(attempt.tenant, []).append(renewal(attempt))
-        for tenant, items in by_tenant.items():
-            self._outbox.lane(tenant).renew(items)
+            by_tenant.setdefault(attempt.tenant, []).append(attempt)
+        for tenant, attempts in by_tenant.items():
+            self._outbox.lane(tenant).renew(attempts)
 
     async def _sweep(self, tenant: str) -> None:
         """Books estimates for attempts nobody renews any more."""
@@ -287,7 +286,7 @@ class Upkeep:
         lane = self._outbox.lane(tenant)
         for attempt in list(self._underway.registered.values()):
             if attempt.tenant == tenant:
-                lane.register(hold_again(attempt))
+                lane.register(attempt)
         async for story in _stories(self._wal.directory):
             if story.envelope.tenant != tenant or story.ending is None:
                 continue

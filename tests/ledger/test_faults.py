@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from books import (
@@ -36,7 +37,7 @@ from stores import StoreServer
 from gateway.errors import CallerError, GatewayUnavailable, Kind
 from gateway.ledger import lane as lanes
 from gateway.ledger import ledger as ledgers
-from gateway.ledger.exchange import TENANTS, tag
+from gateway.ledger.exchange import TENANTS, Exchange, tag
 from gateway.ledger.history import Story, read_log
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
@@ -342,6 +343,46 @@ async def test_a_long_attempt_is_known_to_the_store_while_it_runs(own: Redis, tm
         settle(ledger, a)
         await flushed(ledger)
         await audit(own)
+
+
+async def test_what_ends_in_an_outage_is_not_held_after_it(
+    own: Redis, own_store: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of attempts that began and ended while the store was away only the endings are kept; others it is told of."""
+    run, told = Exchange.run, []
+
+    async def spied(self: Exchange, tenant: str, at: float, finishes: Any, holds: Any, renewals: Any) -> Any:
+        reply = await run(self, tenant, at, finishes, holds, renewals)
+        told.extend(("held", aid) for aid, *_ in holds)
+        told.extend(("renewed", aid) for aid, *_ in renewals)
+        return reply
+
+    monkeypatch.setattr(Exchange, "run", spied)
+    async with open_ledger(own, tmp_path) as ledger:
+        await booked(ledger)
+        own_store.stop()
+        ledger.begin(a := attempt())  # its ending finds out that the store is away
+        settle(ledger, a)
+        await until(lambda: not ledger.lag["store_up"])
+        short = [attempt(at=time.time() - 2) for _ in range(20)]
+        long = attempt(at=time.time() - 2)
+        for a in (*short, long):
+            ledger.begin(a)
+        await until(lambda: all(a.in_store for a in (*short, long)))
+        for a in short:
+            settle(ledger, a)
+        own_store.start()
+        await flushed(ledger)
+        await until_async(lambda: own.zcard(tag("main") + "if"))
+        assert {aid for _, aid in told} == {long.aid}
+        assert await own.hkeys(tag("main") + "h") == [long.aid.encode()]
+        settle(ledger, long)
+
+        async def all_told() -> bool:
+            return len(await journal(own)) == 23  # with what was booked before, should the store have forgotten it
+
+        await until_async(all_told)
+    assert len(await audit(own)) == 23
 
 
 async def test_an_attempt_nobody_renews_is_booked_as_an_estimate(own: Redis, tmp_path: Path) -> None:
