@@ -497,7 +497,7 @@ def test_readers_who_hardly_read(tmp_path: Path, soak: bool) -> None:
             over.set()
             reading.result()
         assert sent() < readers * 2_000 * len(event) / 2  # else nobody was slow
-        assert grown_kb / readers <= 64 + 64  # 81 to 84 were measured
+        assert grown_kb / readers <= (64 if soak else 96)  # 59 to 63 were measured of 200, 73 of 80
         for share, patience_s in [(0.5, 0.001), (0.99, 0.005)] if soak else [(0.5, 0.05)]:
             least, most = (min(percentile(each, share) for each in some) for some in (before, during))
             assert most <= least * 1.1 + patience_s

@@ -16,11 +16,12 @@ class Limits:
     """Most bytes of response heads in one exchange, informational ones included."""
     body_bytes: int = 32 * 1024 * 1024
     """Most bytes of a body that is read whole, and most bytes that a compressed body may grow to."""
-    read_bytes: int = 32 * 1024
-    """Most bytes of one read of an answer that is relayed, while its reader waits for more."""
-    ahead_bytes: int = 8 * 1024
+    read_bytes: int = 18 * 1024
+    """Most bytes of one read of an answer that is relayed, while its reader waits for more: a stream of fifty events
+    that come at once is one read."""
+    ahead_bytes: int = 4 * 1024
     """Most bytes of one read while it does not: what a slow reader costs is the sum of these and `buffer_bytes`."""
-    buffer_bytes: int = 8 * 1024
+    buffer_bytes: int = 4 * 1024
     """Unread bytes of a body at which the engine stops reading from the socket until its reader catches up."""
     drain_bytes: int = 64 * 1024
     """Most bytes of an abandoned body that are read to save its connection."""
