@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TWO_AT_A_TIME := --numprocesses 2 --dist worksteal
 BENCH := $(or $(TIERGATE_BENCH),../shared/bench)
 
 help: ## list the commands
@@ -24,8 +25,8 @@ install: $(VENV)/.development ## everything locked into .venv, for development
 run: $(VENV)/.runtime ## start the gateway on 127.0.0.1:4000 with the embedded store and the sandbox provider
 	@exec $(BIN)/tiergate serve
 
-test: install ## the whole test suite
-	$(BIN)/python -m pytest
+test: install ## the whole test suite, two tests at a time: most of them wait
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 soak: install ## faults and overload at length: gateways killed under 10,000 requests, three times the load for a minute
 	TIERGATE_SOAK=1 $(BIN)/python -m pytest tests/faults tests/live/test_hostile_catalog.py
@@ -34,7 +35,7 @@ check: install ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 check-speed: install ## the micro-benchmarks against the last release's
 	$(BIN)/python -m benchmarks.check_regression
