@@ -44,6 +44,9 @@ class Connection(asyncio.BufferedProtocol):
     hand and no header is decoded before somebody asks for it.
     """
 
+    _ended = False
+    """Whether the peer has ended the line in order, which is how an answer ends that does not say its length."""
+
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.holds_slot = False
@@ -262,6 +265,10 @@ class Connection(asyncio.BufferedProtocol):
             if self._buffered > self._full_at:
                 self._overfull()
 
+    def eof_received(self) -> None:
+        """The peer will say no more; the transport closes after this."""
+        self._ended = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         asked = self._transport is None or not self._transport.held
         self._transport = None
@@ -271,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
         response = self.response
         if response is None:
             self.drop()
-        elif self._in_body and exc is None and not self._framed:
+        elif self._in_body and self._ended and exc is None and not self._framed:
             self._end(response, reusable=False)
         elif self._upload is not None and not self._in_body:
             self.fail(WriteFailed("the connection ended while the request was being written"))

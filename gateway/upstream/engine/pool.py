@@ -19,10 +19,11 @@ from gateway.upstream.engine.dial import dial
 from gateway.upstream.engine.errors import ConnectFailed, ConnectTimeout, PoolTimeout, TlsFailed
 from gateway.upstream.engine.limits import Limits
 from gateway.upstream.engine.tls import ContextFactory
+from gateway.upstream.engine.tls_connection import TlsConnection
 from gateway.upstream.engine.watch import Watch
 
-_READ_BYTES = 256 * 1024
-"""Most bytes of one read of an answer that is wanted whole."""
+_READ_BYTES = 320 * 1024
+"""Most bytes of one read of an answer that is wanted whole: somewhat more than what either loop's TLS reads at once."""
 
 
 class Pool:
@@ -225,7 +226,7 @@ class Pool:
         origin = self.origin
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self),
+                lambda: (TlsConnection if context else Connection)(self),
                 address,
                 origin.port,
                 ssl=context,

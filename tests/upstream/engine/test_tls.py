@@ -8,7 +8,10 @@ import datetime
 import ipaddress
 import os
 import random
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -206,6 +209,94 @@ async def test_large_bodies_cross_tls_both_ways(engine: Engine, authority: Autho
             response = await engine.send(endpoint, body, _TIMEOUTS)
             assert b"".join([data async for data in response.chunks()]) == body
         assert peer.accepted == 1
+
+
+@contextlib.contextmanager
+def _hanging_up(tls: ssl.SSLContext, raw: bytes, *, farewell: bool) -> Iterator[Origin]:
+    """Answers one request with these bytes and closes at once, with TLS's own ending of the line or without."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            sock = tls.wrap_socket(listener.accept()[0], server_side=True)
+            sock.recv(65_536)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+            sock.sendall(raw)
+            if farewell:
+                sock.setblocking(False)
+                with contextlib.suppress(ssl.SSLError):
+                    sock.unwrap()
+            os.close(sock.detach())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield Origin("https", "127.0.0.1", listener.getsockname()[1], allow_private=True)
+    finally:
+        listener.close()
+        thread.join()
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.002], ids=["fast", "slow"])
+@pytest.mark.parametrize("farewell", [True, False])
+async def test_what_came_just_before_the_end_of_the_line_is_not_lost(
+    engine: Engine, authority: Authority, farewell: bool, pause_s: float
+) -> None:
+    """Whatever the layers below hold undecrypted when the provider closes, its reader gets the whole answer."""
+    raw = answer(b"a" * 200_000, b"200 OK", b"connection: close")
+    with _hanging_up(_server(authority.issue("server", _NAMED)), raw, farewell=farewell) as origin:
+        response = await engine.send(_endpoint(replace(origin, ca_file=authority.ca_file)), b"x", _TIMEOUTS)
+        size = 0
+        async for data in response.chunks():
+            size += len(data)
+            await asyncio.sleep(pause_s)
+        assert size == 200_000
+
+
+async def test_an_answer_of_unknown_length_ends_with_the_farewell_of_tls(engine: Engine, authority: Authority) -> None:
+    """Without it anybody on the line can have cut the answer short (RFC 9112, section 9.8)."""
+    tls = _server(authority.issue("server", _NAMED))
+    raw = b"HTTP/1.1 200 OK\r\n\r\nfirst half, "
+    with _hanging_up(tls, raw, farewell=True) as origin:
+        response = await engine.send(_endpoint(replace(origin, ca_file=authority.ca_file)), b"x", _TIMEOUTS)
+        assert await response.read() == b"first half, "
+    with _hanging_up(tls, raw, farewell=False) as origin:
+        response = await engine.send(_endpoint(replace(origin, ca_file=authority.ca_file)), b"x", _TIMEOUTS)
+        with pytest.raises(errors.Truncated):
+            await response.read()
+
+
+async def test_a_slow_reader_stops_the_provider_over_tls_too(engine: Engine, authority: Authority) -> None:
+    """What TLS reads ahead of a reader is about one read of the socket, not its usual quarter of a megabyte."""
+    written = 0
+
+    async def handle(session: Session) -> None:
+        nonlocal written
+        written = 0
+        session.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        session.writer.transport.set_write_buffer_limits(1)
+        await session.request()
+        await session.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n")
+        await narrowed.wait()
+        while True:
+            await session.send(b"a" * 4096)
+            written += 4096
+
+    stalled_at = []
+    for tls in (None, _server(authority.issue("server", _NAMED))):
+        narrowed = asyncio.Event()
+        async with listening(handle, tls) as peer:
+            endpoint = _endpoint(replace(peer.origin, ca_file=authority.ca_file))
+            response = await engine.send(endpoint, b"x", _TIMEOUTS)
+            (connection,) = engine._watch.open
+            line = connection._transport.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            narrowed.set()
+            await asyncio.sleep(0.3)
+            stalled_at.append(written)
+            response.abort()
+            await asyncio.sleep(0.01)
+    assert 0 < stalled_at[1] < stalled_at[0] + 240 * 1024  # 64 of them are ahead in the TLS of this provider
 
 
 async def test_churn_over_tls_leaks_no_socket_and_no_slot(authority: Authority) -> None:
