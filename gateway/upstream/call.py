@@ -11,7 +11,7 @@ from dataclasses import replace
 import msgspec
 
 from adapters import ADAPTERS
-from adapters.base import ChatStream, Completion, Stamp
+from adapters.base import Adapter, ChatStream, Completion, Stamp
 from adapters.events import output_bytes_of, with_usage
 from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
@@ -32,6 +32,11 @@ from policies.rules import expected_input_tokens
 log = get_logger(__name__)
 
 _ERROR_BODY_BYTES = 256 * 1024
+_OF_PROXIES = frozenset({408, 502, 504, *range(520, 528)})
+"""Statuses by which whoever stands before a provider says that it was not heard out. 52x are Cloudflare's.
+
+Source: https://support.cloudflare.com/hc/en-us/articles/115003011431-5xx-Server-Error (read 2026-11-21).
+"""
 _LEAST_REST_S = 1.0
 """A deployment at its limit that has room again sooner is not kept out of plans: asking it tells."""
 _LEAST_FOR_ITS_COST = 16
@@ -136,8 +141,7 @@ class Call:
         self._dispatched = True
         self.response = response = await gateway.upstream.send(endpoint, body, timeouts, extra)
         if response.status != 200:
-            content = await response.read(_ERROR_BODY_BYTES)
-            raise adapter.error(response.status, response.headers, content)
+            raise await _refusal(adapter, response)
         stamp = Stamp(id="chatcmpl-" + self.exchange.request_id[4:], created=int(self.exchange.at))
         if chat.stream:
             self.stream = adapter.stream(chat, stamp)
@@ -295,13 +299,21 @@ class Call:
             settlement: Settlement = "upstream_cut" if self.response is not None else "failed"
         else:
             self.permit.settle("neutral")
-            if not self._dispatched:
+            if not self._dispatched or self._refused():
                 self._void(error)
                 return
             settlement = "caller_left" if self.exchange.caller_left else "deadline"
             if kind is not None or not isinstance(error, asyncio.CancelledError):
                 settlement = "failed"
-        self._settle(self._told(), settlement, None, error)
+        self._settle(self._told(), settlement, None, error, unheard=not _is_answer(error))
+
+    def _refused(self) -> bool:
+        """Whether the provider has answered with a status that it does not bill, though its body was not waited for."""
+        response = self.response
+        if response is None or response.status == 200:
+            return False
+        adapter = ADAPTERS[self.candidate.deployment.provider.adapter]
+        return not adapter.error(response.status, response.headers, b"").billed
 
     def _told(self) -> Usage | None:
         """The usage of an answer that ended badly, where the provider has told all of it, not a part."""
@@ -348,11 +360,14 @@ class Call:
         settlement: Settlement,
         service_tier: str | None,
         error: BaseException | None = None,
+        *,
+        unheard: bool = False,
     ) -> int:
+        """Books it. `unheard` says that the provider may have gone on working, where it has told no usage."""
         if self._concluded:
             return self.cost_nano
         self._concluded = True
-        not_heard_out = usage is None and error is not None
+        unheard = unheard and usage is None
         if usage is None:
             usage = self._estimate(self.stream.output_bytes if self.stream else 0)
         if self.share is not None:
@@ -370,7 +385,7 @@ class Call:
             service_tier=service_tier,
             status=self.response.status if self.response else 0,
             upstream_id=request_id(self.response) if self.response else None,
-            may_be_more=not_heard_out,
+            may_be_more=unheard,
         )
         self._record(settlement, usage, error)
         return self.cost_nano
@@ -431,3 +446,18 @@ class Call:
                 completion_tokens=usage.completion_tokens,
             )
         )
+
+
+async def _refusal(adapter: Adapter, response: UpstreamResponse) -> UpstreamError:
+    """What a status other than 200 means. It tells what is billed and when to come again, though its body be cut."""
+    try:
+        content = await response.read(_ERROR_BODY_BYTES)
+    except UpstreamError:
+        content = b""
+    return adapter.error(response.status, response.headers, content)
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether a provider said so itself before it began to answer, and so has done with the request."""
+    status = getattr(error, "upstream_status", None)
+    return status is not None and status != 200 and status not in _OF_PROXIES

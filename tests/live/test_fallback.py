@@ -11,7 +11,7 @@ from conformance import Conformance
 from fakes import NEVER, End, FakeProvider, Gate, Reply, Script, error_reply, eventually, json_reply, stream_reply
 from running import RunningGateway
 from scenes import Scene
-from talk import CHAT, HELLO, Talk, chat, entries, entries_at, events_of
+from talk import CHAT, HELLO, Talk, chat, entries, entries_at, events_of, key_with
 
 STREAM = [False, True]
 GARBAGE = Reply(200, {"content-type": "application/json"}, [b"<html>not json</html>"])
@@ -215,6 +215,57 @@ def test_the_books_of_a_fallback(gateway: RunningGateway, scene: Scene) -> None:
     assert (entry["alias"], entry["tier"], entry["provider"]) == (scene.tier, scene.tier, scene.second)
     assert (entry["usage"]["input"], entry["usage"]["output"]) == (9, 3)
     assert entry["catalog"] == answer.headers["x-gateway-catalog"]
+
+
+HUGE = b"x" * 300_000
+UNREAD = {
+    "cut": [b'{"error":{"message":"slow', End.CLOSE],
+    "huge": [HUGE],
+}
+
+
+@pytest.mark.parametrize("body", UNREAD)
+@pytest.mark.parametrize("status", [429, 400])
+def test_a_refusal_counts_though_its_body_cannot_be_read(
+    gateway: RunningGateway, scene: Scene, status: int, body: str
+) -> None:
+    """Its status says that nothing is billed, and whether another one may be asked; its head how long to rest."""
+    headers = {"content-type": "application/json", "content-length": "300000", "retry-after": "30"}
+    scene.script(Reply(status, headers, UNREAD[body]))
+    answer = chat(gateway, scene.tier)
+    assert answer.status == (200 if status == 429 else 400)
+    (entry,) = entries_at(gateway, scene.first_deployment)
+    assert (entry["settlement"], entry["status"], entry["cost_nano_usd"]) == ("void", status, 0)
+    if status == 429:
+        assert chat(gateway, scene.tier).headers["x-gateway-attempts"] == "1"  # the first one rests
+    assert len(scene.requests) == 1
+
+
+def test_a_refusal_counts_though_its_caller_leaves_amid_it(gateway: RunningGateway, scene: Scene) -> None:
+    """What is not billed is not booked, whoever waited for its words."""
+    head_out = error_reply(429)
+    scene.script(Reply(429, {**head_out.headers, "content-length": "5000"}, [b"{", End.HANG]))
+    with Talk(gateway) as talk:
+        talk.send(CHAT, {"model": scene.tier, "messages": HELLO})
+        assert eventually(lambda: scene.requests and scene.requests[0].sent_bytes)
+        time.sleep(0.2)  # until the gateway has read it
+    (entry,) = entries_at(gateway, scene.first_deployment)
+    assert (entry["settlement"], entry["cost_nano_usd"]) == ("void", 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "source"), [(500, "estimated"), (502, "held"), (504, "held"), (524, "held"), (503, "provider")]
+)
+def test_what_a_hard_budget_pays_for_a_failure(gateway: RunningGateway, scene: Scene, status: int, source: str) -> None:
+    """A provider that says that it failed has ended. One behind a proxy that gave up may not have: all is charged."""
+    scene.script(error_reply(status))
+    key = key_with(gateway, budget={"usd": "5", "per": "total", "hard": True})
+    headers = {"authorization": f"Bearer {key}"}
+    assert chat(gateway, scene.tier, headers=headers, max_completion_tokens=1_000).status == 200
+    (entry,) = entries_at(gateway, scene.first_deployment)
+    assert entry["usage_source"] == source
+    nano = entry["cost_nano_usd"]
+    assert {"held": nano > 2_000_000, "estimated": 0 < nano < 100_000, "provider": nano == 0}[source]
 
 
 def test_a_rate_limited_deployment_rests(gateway: RunningGateway, scene: Scene) -> None:
