@@ -269,11 +269,13 @@ class Call:
         """The provider's answer came whole: the cost in nano-USD is booked and the deployment did well."""
         answer = self.completion or self.stream
         usage = answer.usage if answer else None
-        cost = self._settle(usage, "complete", answer.service_tier if answer else None)
-        self.permit.settle("success", slow=self._slow())
+        try:
+            cost = self._settle(usage, "complete", answer.service_tier if answer else None)
+        finally:  # books that fail keep neither its place nor its connection
+            self.permit.settle("success", slow=self._slow())
+            if self.response is not None:
+                self.response.finish()
         self._observe(usage)
-        if self.response is not None:
-            self.response.finish()
         return cost
 
     def fail(self, error: BaseException) -> None:
