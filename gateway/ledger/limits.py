@@ -76,12 +76,13 @@ class Limits:
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Worked out once: all of them are asked for at each request.
-        budget, rate = self.budgets[-1].id if self.budgets else "", self.rpm[-1].scope if self.rpm else ""
+        # Worked out once: all of them are asked for at each request. What tells callers' sessions apart comes last.
+        of_last = [all_of[-1].scope for all_of in (self.rpm, self.tpm, self.concurrency) if all_of]
+        budget = self.budgets[-1].id if self.budgets else ""
         hard = any(budget.hard for budget in self.budgets)
         object.__setattr__(self, "hard", hard)
         object.__setattr__(self, "enforced", bool(self.rpm or self.tpm or self.concurrency or hard))
-        object.__setattr__(self, "_hash", hash((self.tenant, self.record, budget, rate)))
+        object.__setattr__(self, "_hash", hash((self.tenant, self.record, budget, *of_last)))
 
     def __hash__(self) -> int:
         return self._hash

@@ -84,6 +84,14 @@ def test_each_session_has_a_budget_of_its_own() -> None:
     assert limits is not None and limits.rpm[0].limit == 3 and "secret" not in limits.rpm[0].scope
 
 
+@pytest.mark.parametrize("limit", ["limit_nano", "rpm", "tpm", "concurrency"])
+def test_sessions_are_quickly_told_apart(limit: str) -> None:
+    """Much is remembered by the limits of a request: were those of sessions alike in their hash, all would be compared."""
+    rule: dict[str, Any] = {limit: 3}
+    rules = RuleSet([Rule(id="t", of="tenant", limit_nano=9, rpm=9), Rule(id="s", of="session", **rule)])
+    assert len({hash(of(rules, caller(), session=f"s{n}")) for n in range(100)}) == 100
+
+
 def test_rates_of_key_and_subject_add_up() -> None:
     """Each is counted apart."""
     rules = RuleSet([Rule(id="t", of="team", name="search", rpm=10, tpm=1_000, concurrency=2)])
