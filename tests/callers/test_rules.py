@@ -86,7 +86,7 @@ def test_each_session_has_a_budget_of_its_own() -> None:
 
 @pytest.mark.parametrize("limit", ["limit_nano", "rpm", "tpm", "concurrency"])
 def test_sessions_are_quickly_told_apart(limit: str) -> None:
-    """Much is remembered by the limits of a request: were those of sessions alike in their hash, all would be compared."""
+    """Much is remembered by the limits of a request: those of sessions must not all be alike in their hash."""
     rule: dict[str, Any] = {limit: 3}
     rules = RuleSet([Rule(id="t", of="tenant", limit_nano=9, rpm=9), Rule(id="s", of="session", **rule)])
     assert len({hash(of(rules, caller(), session=f"s{n}")) for n in range(100)}) == 100
