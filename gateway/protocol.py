@@ -29,8 +29,8 @@ log = get_logger("server")
 _JOIN_BYTES = 32 * 1024
 """Bodies up to this size are copied behind their head; larger ones are handed over apart."""
 _HEAD_BYTES = 64 * 1024
-"""A request's head that is longer and has not come in one read is refused: until it is whole nobody knows who asks. So
-are trailers and what else is neither head nor body."""
+"""A request's head that is longer is refused: until it is whole nobody knows who asks. So are trailers and what else is
+neither head nor body."""
 
 
 _DIGITS = 10
@@ -47,6 +47,10 @@ class Hot(NamedTuple):
     most_bytes: int
 
 
+class _HeadTooLong(Exception):
+    """Told of by the parser as the context of its own error."""
+
+
 class Direct:
     """A whole request to a hot endpoint, and the way its reply goes: an `Inbound` (see `gateway.api.inbound`).
 
@@ -60,7 +64,7 @@ class Direct:
     """Whether its caller went before the reply was complete."""
     task: asyncio.Task[Any]
     """Serves it."""
-    _begun = False
+    response_started = False
     _status = 200
     _lines = b""
     _on_left: Callable[[], None] | None = None
@@ -110,16 +114,16 @@ class Direct:
     async def write(self, data: bytes, *, more: bool = False) -> None:
         """Sends a part of the reply, its head with the first. Returns once the caller reads fast enough again."""
         connection = self._connection
-        if not self._begun and connection.flow.write_paused and not self.disconnected:
+        if not self.response_started and connection.flow.write_paused and not self.disconnected:
             await connection.flow.drain()  # the replies before this one are not read yet
         if self.disconnected:
             return
         write = connection.transport.write
-        if self._begun:
+        if self.response_started:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
             write(chunk if more else chunk + b"0\r\n\r\n")
         else:
-            self._begun = True
+            self.response_started = True
             end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
             size, status = len(data), STATUS_LINE[self._status]
             if more:
@@ -249,12 +253,15 @@ class Protocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 head = self._without_upgrade()
                 self.parser.feed_data(head + data[upgrade.args[0] :])
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # the latter: again, or CONNECT
-            self.send_400_response("What was sent cannot be read as an HTTP request.")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:  # the latter: again, or CONNECT
+            if isinstance(error.__context__, _HeadTooLong):
+                self._refuse_head()
+            else:
+                self.send_400_response("What was sent cannot be read as an HTTP request.")
         else:
             self._aside_bytes = 0 if self._moved else self._aside_bytes + len(data)
             if self._aside_bytes > _HEAD_BYTES:
-                self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
+                self._refuse_head()
         self._chunk = b""
 
     def _begin_alike(self, begins: Beginning, data: bytes) -> bool:
@@ -283,6 +290,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._moved = True
+        if sum([len(name) + len(value) for name, value in self.headers]) + len(self.url) > _HEAD_BYTES:
+            raise _HeadTooLong
         hot = self._hot.get(self.url)
         if hot is not None and self._begin_direct(hot):
             return
@@ -357,10 +366,14 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
 
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
+
     def _refuse(self, status: int, message: str) -> None:
         """Answers what cannot be read as a request, and closes: what follows has no certain beginning. Where an earlier
-        request is still being answered, nothing is put into that answer."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        request is still being answered, or this one is already, nothing is put into that answer."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
             self.transport.close()
             return
         request_id = new_request_id(time.time(), random.SystemRandom())

@@ -271,6 +271,7 @@ async def test_endless_trailers_end_the_connection() -> None:
         for number in range(17):
             await asyncio.sleep(0.01)
             writer.write(b"x-%d: %b\r\n" % (number, b"a" * 4000))
+        assert (await _reply(reader))[0].startswith(b"HTTP/1.1 431 ")
         assert await asyncio.wait_for(reader.read(), 10) == b""
 
 
@@ -460,3 +461,30 @@ _LONG = _TEN.replace(b"10", b"%d" % len(_WHOLE))
 def test_what_looks_like_a_request_known_before_is_none_where_none_begins(chunks: list[bytes], times: int) -> None:
     """A body may be anything, a request sent before and its head included."""
     assert asyncio.run(_replies(chunks * times)) == _replies_of_strangers(chunks * times)
+
+
+async def test_a_head_too_long_is_refused_when_it_comes_at_once_too() -> None:
+    """It is as long, however few reads it takes."""
+    async with _served() as (reader, writer):
+        writer.write(_POST % (b"/whole", b"x-long: " + b"x" * 70_000 + b"\r\n"))
+        assert (await _reply(reader))[0].startswith(b"HTTP/1.1 431 ")
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("before", [b"", _POST % (b"/whole", b"")], ids=["alone", "behind another"])
+async def test_a_body_that_cannot_be_read_is_refused_in_words(together: bool, before: bytes) -> None:
+    """Whether it comes with its head or after it."""
+    async with _served() as (reader, writer):
+        if before:
+            writer.write(before)
+            assert (await _reply(reader))[1] == b"all of it"
+        head = b"POST /size HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + b"zz\r\n" if together else head)
+        if not together:
+            await asyncio.sleep(0.05)
+            writer.write(b"zz\r\n")
+        told, body = await _reply(reader)
+        assert told.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+        assert await reader.read() == b""
