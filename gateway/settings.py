@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = "TIERGATE_"
+_ALIKE = 0.85
+"""How much a name must be like a setting's to be taken for a slip; what Kubernetes sets for a Service is less so."""
 
 
 class Settings(BaseSettings):
     """What differs from one installation to the next; what ops edit while it runs is in the catalog."""
 
-    model_config = SettingsConfigDict(env_prefix="TIERGATE_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     catalog: Path | None = Field(
         default=None, description="The catalog document. Default: ./catalog.yaml, else the shipped one."
@@ -95,6 +101,16 @@ class Settings(BaseSettings):
         default=None, description="Seed of all randomness in routing; set it to reproduce decisions."
     )
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _no_link(cls, given: object) -> object:
+        """Not ours: Kubernetes tells pods of a Service named `tiergate` by TIERGATE_PORT=tcp://<address>:<port>.
+
+        Source: https://kubernetes.io/docs/concepts/services-networking/service/ (read 2026-11-21).
+        """
+        is_link = isinstance(given, str) and given.startswith("tcp://")
+        return cls.model_fields["port"].default if is_link else given
+
     @property
     def archive(self) -> Path | None:
         """Where the journal is archived; None for nowhere."""
@@ -104,3 +120,13 @@ class Settings(BaseSettings):
     @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_mb * 1024 * 1024)
+
+
+def slips(environment: Iterable[str]) -> list[tuple[str, str]]:
+    """Names of variables that are no setting but nearly one, each with what was probably meant."""
+    known = [_PREFIX + name.upper() for name in Settings.model_fields]
+    found = []
+    for name in environment:
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
+            found += [(name, near) for near in difflib.get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)]
+    return found

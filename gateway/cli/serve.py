@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from gateway.server import run
-from gateway.settings import Settings
+from gateway.settings import Settings, slips
 
 
 def serve(
@@ -34,4 +35,6 @@ def serve(
             name = str(problem["loc"][0])
             typer.echo(f"tiergate: TIERGATE_{name.upper()}: {problem['msg']}", err=True)
         raise typer.Exit(2) from None
+    for name, meant in slips(os.environ):
+        typer.echo(f"tiergate: {name} is no setting and counts for nothing; did you mean {meant}?", err=True)
     raise typer.Exit(run(settings))
