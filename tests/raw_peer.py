@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from gateway.types import Endpoint, Origin
 
@@ -152,3 +152,17 @@ def saying(*pieces: bytes, keep: bool = True) -> Handler:
                 return
 
     return handle
+
+
+@contextlib.contextmanager
+def blackhole() -> Iterator[int]:
+    """A port that takes no further connection and refuses none: its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]

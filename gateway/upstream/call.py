@@ -27,6 +27,7 @@ from gateway.routing.health import Permit
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse, request_id
+from gateway.upstream.failures import is_unsent
 from policies.rules import expected_input_tokens
 
 log = get_logger(__name__)
@@ -301,6 +302,8 @@ class Call:
             settlement: Settlement = "upstream_cut" if self.response is not None else "failed"
         else:
             self.permit.settle("neutral")
+            if is_unsent(error):
+                self._dispatched = False
             if not self._dispatched or self._refused():
                 self._void(error)
                 return

@@ -64,6 +64,11 @@ FAILURES: Mapping[type[Exception], Failure] = {
 """By exact type, our engine's failures and those of any other httpx transport."""
 
 
+def is_unsent(error: BaseException) -> bool:
+    """Whether what ended an exchange from outside ended it before a byte of the request was written, provably."""
+    return isinstance(error.__cause__, EngineError) and not error.__cause__.sent
+
+
 def upstream_error(error: Exception) -> UpstreamError:
     """The gateway's error for a transport's: unbilled only where provably no byte of the request was written."""
     failure = FAILURES[type(error)]

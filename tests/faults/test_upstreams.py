@@ -25,6 +25,7 @@ import pytest
 from fake_catalog import catalog_for, model_of
 from fakes import NEVER, End, FakeProvider, Gate, Reply, Seen, error_reply, eventually, good_reply, stream_reply
 from load import percentile, steadily
+from raw_peer import blackhole
 from running import APP_KEY, RunningGateway, running_gateway
 from talk import CHAT, HELLO, Answer, Talk, admin, chat, entries, key_with
 
@@ -197,20 +198,6 @@ def test_a_stream_that_stalls(fake: FakeProvider, tmp_path: Path) -> None:
         assert fake.seen("beta") == []
         (entry,) = entries(gateway, answer.request_id)
         assert entry["settlement"] == "upstream_cut"
-
-
-@contextlib.contextmanager
-def blackhole() -> Iterator[int]:
-    """A port that takes no further connection and refuses none: its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
 
 
 @contextlib.contextmanager

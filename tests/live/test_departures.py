@@ -12,6 +12,7 @@ import answers
 import pytest
 from fake_catalog import OUTPUT_USD_PER_MTOK, catalog_for
 from fakes import NEVER, End, FakeProvider, Gate, Reply, Seen, error_reply, eventually, json_reply, stream_reply
+from raw_peer import blackhole
 from running import RunningGateway, running_gateway
 from talk import CHAT, HELLO, Talk, chat, entries, entries_at, key_with
 
@@ -186,6 +187,25 @@ def test_nobody_else_is_asked_for_a_caller_who_has_gone(leaving: RunningGateway,
     eventually(lambda: seen.over)
     time.sleep(NOTICED_S)
     assert fake.seen("patient2") == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_before_anything_is_sent_costs_nothing(fake: FakeProvider, tmp_path: Path, stream: bool) -> None:
+    """The provider has not even taken the connection: the attempt is void, and nothing of a budget is spent."""
+    with blackhole() as port:
+        catalog = catalog_for(
+            fake,
+            tmp_path / "catalog.yaml",
+            {"fast": ["hole"]},
+            providers={"hole": {"base_url": f"http://127.0.0.1:{port}/v1", "timeouts": {"connect_s": 30}}},
+        )
+        with running_gateway(tmp_path, catalog=catalog) as running:
+            key = key_with(running, budget={"usd": "0.10", "per": "total", "hard": True})
+            with Talk(running, key) as talk:
+                talk.send(CHAT, {"model": "fast", "messages": HELLO, "max_tokens": 1_000, "stream": stream})
+                time.sleep(NOTICED_S)
+            (entry,) = entries_at(running, "hole/hole-model")
+    assert (entry["settlement"], entry["cost_nano_usd"]) == ("void", 0)
 
 
 def claude(text: str, *, upto: int) -> list[bytes]:

@@ -56,11 +56,15 @@ class Engine(httpx.AsyncBaseTransport):
 
         Raises:
             EngineError: the connection is closed then, or never was.
+            asyncio.CancelledError: with an EngineError for its cause where none of the request was written.
         """
         ends = self._clock() + timeouts.total_s
         head = _head(endpoint, len(body), extra)
         pool = self._pools.get(endpoint.origin) or self._pool(endpoint.origin)
-        connection = pool.take() or await pool.acquire(timeouts, ends)
+        try:
+            connection = pool.take() or await pool.acquire(timeouts, ends)
+        except asyncio.CancelledError as left:
+            raise left from EngineError("the request was given up before it was written", sent=False)
         response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
         connection.write(head, body)
         try:

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from raw_peer import Session, answer, chunked, echoing, listening
+from raw_peer import Session, answer, blackhole, chunked, echoing, listening
 
 from gateway.types import Endpoint, Origin, Timeouts
 from gateway.upstream.engine import Engine, Limits, Response, errors
+from gateway.upstream.failures import is_unsent
 
 _TIMEOUTS = Timeouts(pool_s=5)
 
@@ -182,6 +183,32 @@ async def test_churn_leaks_no_socket() -> None:
         await asyncio.sleep(0.05)
         descriptors.append(_descriptors())
     assert descriptors[1] <= descriptors[0]
+
+
+@pytest.mark.parametrize("wait", ["pool", "connect", "answer"])
+async def test_leaving_tells_whether_anything_was_sent(wait: str) -> None:
+    """Whoever is cancelled before the request is written learns so from the cause; afterwards there is none."""
+    engine = Engine(Limits(connections_per_origin=1))
+
+    async def silent(session: Session) -> None:
+        await session.request()
+        await session.reader.read()
+
+    with blackhole() as port:
+        async with listening(silent) as peer:
+            endpoint = peer.endpoint()
+            if wait == "connect":
+                endpoint = Endpoint(Origin("http", "127.0.0.1", port, allow_private=True), "POST", "/", ())
+            sending = [
+                asyncio.create_task(engine.send(endpoint, b"x", Timeouts())) for _ in range(1 + (wait == "pool"))
+            ]
+            await asyncio.sleep(0.1)
+            sending[-1].cancel()
+            with pytest.raises(asyncio.CancelledError) as left:
+                await sending[-1]
+            assert is_unsent(left.value) is (wait != "answer")
+            await engine.aclose()
+            await asyncio.gather(*sending, return_exceptions=True)
 
 
 async def test_a_connection_whose_asker_left_is_kept_for_the_next() -> None:

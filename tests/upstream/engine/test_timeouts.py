@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from raw_peer import Session, answer, listening
+from raw_peer import Session, answer, blackhole, listening
 
 from gateway.types import Endpoint, Origin, Timeouts
 from gateway.upstream.engine import Engine, Limits, Response, errors
@@ -207,16 +206,8 @@ async def test_the_whole_limit_holds_before_anything_is_sent() -> None:
 
 async def test_connections_must_be_made_within_the_connect_limit(engine: Engine) -> None:
     """A listener whose backlog is full does not answer; nothing was sent then."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        for _ in range(3):  # fills the backlog
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(address)
-        endpoint = Endpoint(Origin("http", "127.0.0.1", address[1], allow_private=True), "POST", "/", ())
+    with blackhole() as port:
+        endpoint = Endpoint(Origin("http", "127.0.0.1", port, allow_private=True), "POST", "/", ())
         with pytest.raises(errors.ConnectTimeout) as caught:
             await engine.send(endpoint, b"x", Timeouts(connect_s=0.2))
         assert not caught.value.sent
