@@ -23,13 +23,12 @@ from gateway.upstream.engine.errors import (
 )
 from gateway.upstream.engine.headers import Headers
 from gateway.upstream.engine.response import Response
+from gateway.upstream.engine.sockets import unacknowledged_bytes
 from gateway.upstream.engine.tls import ResumingContext
 
 if TYPE_CHECKING:
     from gateway.upstream.engine.pool import Pool
 
-_STALE_S = 1.0
-"""A hang-up on an idle connection shows within a round trip; a later one may have cut short work that is billed."""
 _JOIN_BYTES = 32 * 1024
 """Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
 _CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
@@ -46,6 +45,8 @@ class Connection(asyncio.BufferedProtocol):
 
     _ended = False
     """Whether the peer has ended the line in order, which is how an answer ends that does not say its length."""
+    _unacknowledged = 0
+    """How many of the bytes written last had not reached the peer when it did so on a connection that had served."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -83,7 +84,6 @@ class Connection(asyncio.BufferedProtocol):
     def begin(self, timeouts: Timeouts, ends: float, *, head_only: bool) -> Response:
         """Starts an exchange; its request is to be written next. At `ends` on the clock it must be over."""
         now = self._watch.clock()
-        self._started_at = now
         self._ends = ends
         self._idle_s = timeouts.idle_s
         self.deadline = min(now + timeouts.first_byte_s, ends)
@@ -101,7 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         """Hands a whole request to the socket."""
         transport = self._transport
         if transport is None or transport.is_closing():
-            self.fail(Disconnected("the connection closed before the request was written", sent=False, stale=True))
+            self.fail(Disconnected("the connection closed before the request was written", sent=False))
         elif len(body) <= _JOIN_BYTES:
             transport.write(head + body)
         else:
@@ -234,7 +234,7 @@ class Connection(asyncio.BufferedProtocol):
             self.drop()  # an idle connection has nothing to say
             return
         if self._transport is not None and self._transport.held:
-            self.fail(Disconnected("the peer spoke before it was asked", sent=False, stale=True))
+            self.fail(Disconnected("the peer spoke before it was asked", sent=False))
             return
         poisoned = False
         had = len(self._parts)
@@ -268,6 +268,10 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """The peer will say no more; the transport closes after this."""
         self._ended = True
+        transport = self._transport
+        if self.reused and self.response is not None and transport is not None:
+            line = transport.get_extra_info("socket")
+            self._unacknowledged = transport.get_write_buffer_size() + unacknowledged_bytes(line.fileno())
 
     def connection_lost(self, exc: Exception | None) -> None:
         asked = self._transport is None or not self._transport.held
@@ -285,8 +289,13 @@ class Connection(asyncio.BufferedProtocol):
         elif self._in_body or self._head_bytes:
             self.fail(Truncated("the connection ended within the response"))
         else:
-            stale = not asked or (self.reused and self._watch.clock() - self._started_at < _STALE_S)
-            self.fail(Disconnected("the connection ended before the response began", sent=asked, stale=stale))
+            self.fail(
+                Disconnected(
+                    "the connection ended before the response began",
+                    sent=asked,
+                    unacknowledged=self._unacknowledged,
+                )
+            )
 
     # ------------------------------------------------------------ called by the parser
 

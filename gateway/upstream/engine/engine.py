@@ -24,7 +24,7 @@ _CLOSE_S = 1.0
 
 class Engine(httpx.AsyncBaseTransport):
     """HTTP/1.1 over keep-alive pools. Belongs to one event loop; follows no redirect, uses no proxy, retries nothing
-    but what a stale pooled connection swallowed.
+    but what a stale pooled connection swallowed before it could have been seen.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Engine(httpx.AsyncBaseTransport):
         connection.write(head, body)
         try:
             await response.begun()
-        except Disconnected as stale:
-            if not stale.stale:
+        except Disconnected as lost:
+            if lost.sent and lost.unacknowledged < len(head) + len(body):
                 raise
             try:
                 connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
@@ -78,7 +78,7 @@ class Engine(httpx.AsyncBaseTransport):
                 connection.write(head, body)
                 await response.begun()
             except EngineError as error:
-                error.sent = error.sent or stale.sent
+                error.sent = error.sent or lost.sent
                 raise
         return response
 

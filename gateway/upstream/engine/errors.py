@@ -70,10 +70,10 @@ class TooLarge(EngineError):
 class Disconnected(EngineError):
     """The connection ended before any byte of the response, or was given up by its reader.
 
-    `stale` says that it was a pooled connection which closed as the request was being written: the peer had hung up on
-    an idle connection, so that the request may be sent again.
+    `unacknowledged` is how many of the bytes written last had not reached the peer when it ended a pooled connection: a
+    request that is among them whole was not seen, and may be sent again. 0 where that is not known.
     """
 
-    def __init__(self, message: str, *, sent: bool = True, stale: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = True, unacknowledged: int = 0) -> None:
         super().__init__(message, sent=sent)
-        self.stale = stale
+        self.unacknowledged = unacknowledged

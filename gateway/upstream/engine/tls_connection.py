@@ -20,9 +20,8 @@ class TlsConnection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        cast(Any, transport).set_read_buffer_limits(
-            high=1, low=0
-        )  # 256 KiB by default: far more than a slow reader may cost
+        tls = cast(Any, transport)
+        tls.set_read_buffer_limits(high=1, low=0)  # 256 KiB by default: far more than a slow reader may cost
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """`sizehint` is what waits to be decrypted. The margins are for a record begun before, and for small ones that
