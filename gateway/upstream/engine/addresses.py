@@ -15,6 +15,8 @@ Resolver = Callable[[str, int], Awaitable[list[str]]]
 """Host and port to IP addresses, in order of preference; raises OSError where there are none."""
 
 _MOST_HOSTS = 4096
+_PATIENCE_S = 0.2
+"""How long a lookup is waited for where addresses are known from before; then they are used while it goes on."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -46,6 +48,8 @@ class _Entry:
     addresses: list[str]
     until: float
     turn: int = 0
+    overdue: bool = False
+    """Whether the lookup after it has kept somebody waiting: nobody else waits before one has succeeded."""
 
 
 class Addresses:
@@ -56,7 +60,7 @@ class Addresses:
         self._keep_s = keep_s
         self._clock = clock
         self._known: dict[tuple[str, int], _Entry] = {}
-        self._lookups: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+        self._lookups: dict[tuple[str, int], asyncio.Task[_Entry]] = {}
 
     async def of(self, origin: Origin) -> list[str]:
         """Permitted addresses in the order to try them: families alternate, and each call starts at the next one.
@@ -79,27 +83,33 @@ class Addresses:
         known = self._known.get(key)
         if known is not None and known.until > self._clock():
             return known
-        try:
-            addresses = await self._lookup(key)
-        except (OSError, UnicodeError):
-            if known is not None:  # a resolver's outage must not take down a provider that is up
-                return known
-            raise ConnectFailed(f"the name {host} could not be resolved") from None
+        lookup = self._lookups.get(key) or self._look_up(key)
+        if known is None:
+            try:
+                return await asyncio.shield(lookup)  # one asker's departure must not fail the others
+            except (OSError, UnicodeError):
+                raise ConnectFailed(f"the name {host} could not be resolved") from None
+        # A resolver that is out or silent must not take down a provider that is up.
+        if not known.overdue:
+            await asyncio.wait((lookup,), timeout=_PATIENCE_S)
+            known.overdue = not lookup.done()
+        return self._known.get(key, known)
+
+    def _look_up(self, key: tuple[str, int]) -> asyncio.Task[_Entry]:
+        lookup = self._lookups[key] = asyncio.ensure_future(self._asked(key))
+        lookup.add_done_callback(lambda done: self._looked_up(key, done))
+        return lookup
+
+    async def _asked(self, key: tuple[str, int]) -> _Entry:
+        addresses = await self._resolver(*key)
+        known = self._known.get(key)
         entry = _Entry(addresses, self._clock() + self._keep_s, known.turn if known else 0)
         if len(self._known) >= _MOST_HOSTS:
             self._known.clear()
         self._known[key] = entry
         return entry
 
-    async def _lookup(self, key: tuple[str, int]) -> list[str]:
-        task = self._lookups.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._resolver(*key))
-            self._lookups[key] = task
-            task.add_done_callback(lambda done: self._looked_up(key, done))
-        return await asyncio.shield(task)  # one asker's departure must not fail the others
-
-    def _looked_up(self, key: tuple[str, int], task: asyncio.Task[list[str]]) -> None:
+    def _looked_up(self, key: tuple[str, int], task: asyncio.Task[_Entry]) -> None:
         del self._lookups[key]
         if not task.cancelled():
             task.exception()  # seen by those who still wait; nobody may be left

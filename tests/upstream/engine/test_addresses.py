@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -125,6 +126,31 @@ async def test_a_resolver_outage_leaves_known_names_usable() -> None:
     assert await addresses.of(_ORIGIN) == ["1.1.1.1"]
     with pytest.raises(errors.ConnectFailed, match="could not be resolved"):
         await addresses.of(replace(_ORIGIN, host="new.test"))
+
+
+async def test_a_silent_resolver_leaves_known_names_usable() -> None:
+    """One request waits a moment for it, the next not at all; what it says in the end is used from then on."""
+    now, answering = 0.0, asyncio.Event()
+    said = ["1.1.1.1"]
+    answering.set()
+
+    async def resolver(host: str, port: int) -> list[str]:
+        await answering.wait()
+        return said
+
+    addresses = Addresses(resolver, 60, lambda: now)
+    await addresses.of(_ORIGIN)
+    now, said = 100.0, ["1.0.0.1"]
+    answering.clear()
+    async with asyncio.timeout(2):
+        assert await addresses.of(_ORIGIN) == ["1.1.1.1"]
+    with contextlib.suppress(StopIteration):
+        addresses.of(_ORIGIN).send(None)  # does not suspend
+        pytest.fail("it waited again")
+    answering.set()
+    await asyncio.sleep(0.01)
+    assert await addresses.of(_ORIGIN) == ["1.0.0.1"]
+    await addresses.aclose()
 
 
 async def test_a_dead_address_costs_no_request() -> None:
