@@ -95,7 +95,9 @@ class Lane:
         if self.down_since is not None:
             self._registrations.pop(item[0], None)
             self._renewals.pop(item[0], None)
-        if len(self._endings) >= MAX_WAITING and receipt is not None:
+        # A slab is ended behind all that is spilled: it holds what some of that cost.
+        behind = self.spilled and item[2] == "X" and not soon
+        if (behind or len(self._endings) >= MAX_WAITING) and receipt is not None:
             self.spilled[receipt[0]] = receipt[1]
             return
         self._endings.append((item, receipt))
