@@ -69,8 +69,8 @@ def usage_of(told: Told) -> Usage:
     given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
     spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
     reasoning = spent.reasoning_tokens or 0
-    if reasoning and told.total_tokens == prompt + completion + reasoning:
-        completion += reasoning  # xAI, and Grok at Azure, count reasoning beside completion_tokens, not within
+    if reasoning > completion or (told.total_tokens or 0) > prompt + completion:
+        prompt, completion, reasoning = _with_what_stands_beside(told, prompt, completion, reasoning)
     cached = min(
         given.cached_tokens or told.prompt_cache_hit_tokens or told.num_cached_tokens or told.cached_tokens or 0, prompt
     )
@@ -86,6 +86,36 @@ def usage_of(told: Told) -> Usage:
         audio_in=audio_in,
         audio_out=audio_out,
     )
+
+
+def _with_what_stands_beside(told: Told, prompt: int, completion: int, reasoning: int) -> tuple[int, int, int]:
+    """Prompt, completion and reasoning of a usage whose parts do not lie within each other, or do not sum up.
+
+    Reasoning lies beside `completion_tokens` where the total says so (xAI, Grok at Azure), or where it is much more than
+    they are (Gemini behind Vercel's gateway, whose own `cost` agrees); a token more or so is but another count of the
+    same (OpenRouter, where an answer ended amid its reasoning). The audio of a prompt lies beside at Mistral. Gemini's
+    own endpoint of OpenAI's kind tells thoughts in the total alone; they are charged as output.
+
+    Source: https://github.com/pydantic/genai-prices/pull/591 for Mistral's audio, and for Gemini's thoughts
+    https://discuss.ai.google.dev/t/do-thinkingbudget-tokens-count-toward-billed-output-in-gemini-2-5-flash/93491, which
+    quotes the price list (both read 2026-11-21).
+    """
+    beside = (told.total_tokens or 0) - prompt - completion
+    audio = (told.prompt_tokens_details or _NO_PROMPT_DETAILS).audio_tokens or 0
+    much_more = reasoning - completion > 2 + completion // 8
+    if much_more or (reasoning and beside in (reasoning, reasoning + audio)):
+        completion += reasoning
+        beside -= reasoning
+    if audio and beside == audio:
+        prompt += audio
+    elif beside > 0 and (told.prompt_tokens_details, told.completion_tokens_details, *_cached(told)) == (None,) * 5:
+        completion += beside
+        reasoning = beside
+    return prompt, completion, reasoning
+
+
+def _cached(told: Told) -> tuple[int | None, ...]:
+    return told.prompt_cache_hit_tokens, told.num_cached_tokens, told.cached_tokens
 
 
 def is_openai_usage(told: Told, usage: Usage) -> bool:

@@ -134,6 +134,18 @@ def test_envelope_is_filled_where_it_is_empty() -> None:
     assert made.model is None
 
 
+def told(
+    prompt: int, completion: int, total: int, *, reasoning: int = 0, audio: int = 0, cached: int = 0
+) -> dict[str, Any]:
+    """A usage object; details only where there are any."""
+    usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    if audio or cached:
+        usage["prompt_tokens_details"] = {"audio_tokens": audio, "cached_tokens": cached}
+    if reasoning:
+        usage["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return usage
+
+
 @pytest.mark.parametrize(
     ("told", "usage"),
     [
@@ -156,6 +168,18 @@ def test_envelope_is_filled_where_it_is_empty() -> None:
             Usage(input=2, audio_in=1, output=1, audio_out=1),
         ),
         ({"prompt_tokens": 3}, Usage(input=3)),
+        # Each as it was recorded: Gemini behind Vercel's gateway; OpenRouter, cut amid reasoning; Mistral; Gemini.
+        (told(40, 14, 54, reasoning=43), Usage(input=40, output=57, reasoning=43)),
+        (told(43, 10, 53, reasoning=11), Usage(input=43, output=10, reasoning=10)),
+        (told(11, 15, 401, audio=375, cached=9), Usage(input=2, cache_read=9, output=15, audio_in=375)),
+        (told(35, 12, 109), Usage(input=35, output=74, reasoning=62)),
+        # What a total larger than the sum does not prove.
+        (told(35, 12, 109, cached=9), Usage(input=26, cache_read=9, output=12)),
+        ({**told(35, 12, 109), "prompt_cache_hit_tokens": 9}, Usage(input=26, cache_read=9, output=12)),
+        (told(35, 12, 109, reasoning=4), Usage(input=35, output=12, reasoning=4)),
+        (told(35, 12, 47, audio=30), Usage(input=5, output=12, audio_in=30)),
+        (told(35, 12, 57, reasoning=4, audio=6), Usage(input=35, output=16, reasoning=4, audio_in=6)),
+        (told(35, 12, 40), Usage(input=35, output=12)),
         ({**USAGE, "prompt_tokens_details": "none"}, Usage(input=3, output=2)),
         ({**USAGE, "completion_tokens": 2.0}, Usage(input=3, output=2)),
         ({"prompt_tokens": None, "completion_tokens": None}, None),
