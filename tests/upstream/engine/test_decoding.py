@@ -25,6 +25,8 @@ def _raw_deflate(data: bytes) -> bytes:
     [
         (b"gzip", gzip.compress(_TEXT, mtime=0)),
         (b"X-GZip", gzip.compress(_TEXT, mtime=0)),
+        (b"gzip", gzip.compress(_TEXT[:9], mtime=0) + gzip.compress(b"") + gzip.compress(_TEXT[9:], mtime=0)),
+        (b"gzip", gzip.compress(_TEXT[:-9], mtime=0) + bytes(70_000) + gzip.compress(_TEXT[-9:], mtime=0) + bytes(99)),
         (b"deflate", zlib.compress(_TEXT)),
         (b"deflate", _raw_deflate(_TEXT)),
         (b"identity", _TEXT),
@@ -74,13 +76,36 @@ async def test_a_bomb_stops_at_the_cap(encoding: bytes) -> None:
         (b"this is not gzip at all", errors.ProtocolError),
         (gzip.compress(_TEXT, mtime=0)[:-20], errors.Truncated),
         (gzip.compress(_TEXT, mtime=0)[:40], errors.Truncated),
+        (gzip.compress(_TEXT, mtime=0) * 2 + b"and more", errors.ProtocolError),
+        (gzip.compress(_TEXT, mtime=0) + zlib.compress(_TEXT), errors.ProtocolError),
+        (gzip.compress(_TEXT, mtime=0) + gzip.compress(_TEXT, mtime=0)[:-20], errors.Truncated),
+        (gzip.compress(b"", mtime=0) * 100_000, errors.ProtocolError),
     ],
+    ids=["other", "cut", "cut early", "text after it", "zlib after it", "second cut", "flood of empty ones"],
 )
 async def test_broken_compression_is_an_error(engine: Engine, body: bytes, error: type[Exception]) -> None:
-    """A body that says gzip and is not, or ends within."""
+    """A body that says gzip and is not, or ends within, or goes on as something else."""
     async with listening(saying(answer(body, b"200 OK", b"content-encoding: gzip"))) as peer:
         with pytest.raises(error):
             await (await engine.send(peer.endpoint(), b"x", Timeouts())).read()
+
+
+@pytest.mark.parametrize("body", [zlib.compress(_TEXT), _raw_deflate(_TEXT)], ids=["zlib", "raw"])
+async def test_nothing_follows_a_deflated_body(engine: Engine, body: bytes) -> None:
+    """It has no members: what comes after its end is not dropped unsaid."""
+    async with listening(saying(answer(body + b"and more", b"200 OK", b"content-encoding: deflate"))) as peer:
+        with pytest.raises(errors.ProtocolError):
+            await (await engine.send(peer.endpoint(), b"x", Timeouts())).read()
+
+
+async def test_members_of_a_stream_are_decoded_as_they_come(engine: Engine) -> None:
+    """Also where one begins within the piece that ends another."""
+    one, two = (gzip.compress(event, mtime=0) for event in (b"one", b"two"))
+    raw = chunked(one + two[:5], two[5:]).replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n", 1)
+    cut = raw.index(two[5:])
+    async with listening(saying(raw[:cut], raw[cut:])) as peer:
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        assert [data async for data in response.chunks()] == [b"one", b"two"]
 
 
 async def test_an_empty_body_may_claim_any_known_encoding(engine: Engine) -> None:
