@@ -91,10 +91,10 @@ def usage_of(told: Told) -> Usage:
 def _with_what_stands_beside(told: Told, prompt: int, completion: int, reasoning: int) -> tuple[int, int, int]:
     """Prompt, completion and reasoning of a usage whose parts do not lie within each other, or do not sum up.
 
-    Reasoning lies beside `completion_tokens` where the total says so (xAI, Grok at Azure), or where it is much more than
-    they are (Gemini behind Vercel's gateway, whose own `cost` agrees); a token more or so is but another count of the
-    same (OpenRouter, where an answer ended amid its reasoning). The audio of a prompt lies beside at Mistral. Gemini's
-    own endpoint of OpenAI's kind tells thoughts in the total alone; they are charged as output.
+    Reasoning lies beside `completion_tokens` where the total says so (xAI, Grok at Azure), or where it is much more
+    than they are (Gemini behind Vercel's gateway, whose own `cost` agrees); a token more or so is but another count of
+    the same (OpenRouter, where an answer ended amid its reasoning). The audio of a prompt lies beside at Mistral.
+    Gemini's own endpoint of OpenAI's kind tells thoughts in the total alone; they are charged as output.
 
     Source: https://github.com/pydantic/genai-prices/pull/591 for Mistral's audio, and for Gemini's thoughts
     https://discuss.ai.google.dev/t/do-thinkingbudget-tokens-count-toward-billed-output-in-gemini-2-5-flash/93491, which
