@@ -18,6 +18,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from gateway.api.http import HeaderLines
 from gateway.api.inbound import NO_HEAD, Head
 from gateway.corked import Corked
 from gateway.errors import CallerError, Kind
@@ -209,6 +210,27 @@ class Beginning:
         return chunk[start:]
 
 
+class _Unfit(Exception):
+    """A head that the parser accepts and HTTP forbids."""
+
+
+def _count(headers: HeaderLines, name: bytes) -> int:
+    return sum(n == name for n, _ in headers)
+
+
+def _check(headers: HeaderLines, version: str) -> None:
+    """
+    Raises:
+        _Unfit: there is not one Host (RFC 9112, section 3.2), or the body is coded otherwise than in plain chunks.
+    """
+    hosts = _count(headers, b"host")
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise _Unfit("The request must have one Host header.")
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if codings and ([coding.lower() for coding in codings] != [b"chunked"] or version != "1.1"):
+        raise _Unfit("The request has a Transfer-Encoding other than chunked, or one that HTTP/1.0 does not know.")
+
+
 class Protocol(HttpToolsProtocol):
     """A connection of a caller. Its timer looks after the connection, not after each request."""
 
@@ -296,6 +318,7 @@ class Protocol(HttpToolsProtocol):
         if hot is not None and self._begin_direct(hot):
             return
         url, headers = self.url, self.headers
+        _check(headers, self.parser.get_http_version())
         super().on_message_begin()
         self.url = url
         for name, value in headers:
@@ -315,6 +338,8 @@ class Protocol(HttpToolsProtocol):
             return False
         head = Head(self.headers)
         fields = head.fields
+        if b"host" not in fields or (len(fields) != len(head.lines) and _count(head.lines, b"host") > 1):
+            return False  # it is refused there
         size = fields.get(b"content-length")
         if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False

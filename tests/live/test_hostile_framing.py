@@ -22,11 +22,13 @@ SIZED = b"content-length: %d\r\n" % len(BODY)
 MEBIBYTE = 1024 * 1024
 
 
+SIZE = b"%x" % len(BODY)
+
+
 def in_chunks(size: bytes, end: bytes = b"\r\n0\r\n\r\n") -> bytes:
     return CHUNKED + size + b"\r\n" + BODY + end
 
 
-SIZE = b"%x" % len(BODY)
 AMBIGUOUS: dict[str, bytes] = {
     "length and chunked": HEAD + SIZED + b"transfer-encoding: chunked\r\n\r\n" + BODY,
     "chunked and length": HEAD + b"transfer-encoding: chunked\r\n" + SIZED + b"\r\n" + BODY,
@@ -37,6 +39,12 @@ AMBIGUOUS: dict[str, bytes] = {
     "a length beyond all numbers": HEAD + b"content-length: " + b"9" * 40 + b"\r\n\r\n" + BODY,
     "unknown coding": HEAD + b"transfer-encoding: xchunked\r\n\r\n" + BODY,
     "a coding behind a control character": HEAD + b"transfer-encoding: \x0bchunked\r\n\r\n" + BODY,
+    "a coding under chunks": in_chunks(SIZE).replace(b"chunked", b"gzip, chunked", 1),
+    "a coding under chunks, apart": in_chunks(SIZE).replace(b"transfer-", b"transfer-encoding: gzip\r\ntransfer-", 1),
+    "chunks in HTTP/1.0": in_chunks(SIZE).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    "no host": HEAD.replace(b"host: x\r\n", b"") + SIZED + b"\r\n" + BODY,
+    "two hosts": HEAD + b"Host: y\r\n" + SIZED + b"\r\n" + BODY,
+    "no host, in chunks": in_chunks(SIZE).replace(b"host: x\r\n", b"", 1),
     "chunked not last": HEAD + b"transfer-encoding: chunked, identity\r\n\r\n" + BODY,
     "blank before the colon": HEAD + b"content-length : %d\r\n\r\n" % len(BODY) + BODY,
     "folded header": HEAD + b"x-a: b\r\n c\r\n" + SIZED + b"\r\n" + BODY,
