@@ -19,7 +19,7 @@ from gateway.ledger.exchange import TENANTS, Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.outbox import Alert, Outbox
-from gateway.ledger.records import Booking, line
+from gateway.ledger.records import Booking, aid_hour, line
 from gateway.ledger.recovery import TOO_OLD_S, Orphan, from_story
 from gateway.ledger.slabs import Slabs
 from gateway.ledger.thresholds import Thresholds
@@ -241,11 +241,18 @@ class Upkeep:
 
     async def _recover_log(self, directory: Path) -> None:
         left: list[Story] = []
+        told: list[Story] = []
         tenants: set[str] = set()
         async for story in _stories(directory):
             tenants.add(story.envelope.tenant)
             if not story.settled:
                 left.append(story)
+            elif story.ending is not None and self._clock() - story.envelope.at <= TOO_OLD_S:
+                told.append(story)
+                if len(told) == _PAGE:
+                    left += await self._tell_again(told)
+                    told.clear()
+        left += await self._tell_again(told)
         bookings: dict[str, list[Booking]] = {}
         orphans: dict[str, dict[str, Orphan]] = {}
         slabs: dict[str, list[Booking]] = {}
@@ -272,6 +279,29 @@ class Upkeep:
         remove_log(directory)
         if left:
             log.warning("ledger_recovered", attempts=len(left))
+
+    async def _tell_again(self, told: list[Story]) -> list[Story]:
+        """Books those of these endings that the store took and has lost since: it may have crashed with their process.
+
+        Gives the slabs among them, which end after all that they paid.
+        """
+        by_key: dict[str, list[Story]] = {}
+        for story in told:
+            aid, tenant = story.envelope.aid, story.envelope.tenant
+            by_key.setdefault(f"{tag(tenant)}d:{aid_hour(aid)}", []).append(story)
+        lost: dict[str, list[Booking]] = {}
+        slabs: list[Story] = []
+        for key, stories in by_key.items():
+            markers = await self._store.execute_command("HMGET", key, *(story.envelope.aid for story in stories))
+            for story in (story for story, marker in zip(stories, markers, strict=True) if marker is None):
+                if story.envelope.is_slab:
+                    slabs.append(story)
+                elif not isinstance(item := from_story(story), Orphan):
+                    lost.setdefault(story.envelope.tenant, []).append(item)
+        for tenant, items in lost.items():
+            log.error("store_lost_writes", tenant=tenant, endings=len(items))
+            await self._outbox.book(tenant, items)
+        return slabs
 
     async def _quarantine(self, story: Story) -> None:
         tenant, aid = story.envelope.tenant, story.envelope.aid

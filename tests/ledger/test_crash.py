@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from books import COST, HOLD, attempt, audit, budget, open_ledger, posted, settle, until, until_async
+from books import COST, HOLD, attempt, audit, budget, journal, open_ledger, posted, settle, until, until_async
 from redis.asyncio import Redis
 from stores import StoreServer
 
@@ -111,6 +111,24 @@ async def test_processes_killed_at_any_moment_leave_the_bill_in_the_journal(
 def bill_size(data_dir: Path) -> int:
     bill = data_dir / "bill"
     return bill.stat().st_size if bill.exists() else 0
+
+
+@pytest.mark.parametrize("point", ["settled", "slab-settled"])
+async def test_a_store_that_crashes_with_the_process_is_told_again(
+    store: Redis, session_store: StoreServer, tmp_path: Path, point: str
+) -> None:
+    """A machine without power takes the store's last second with it; the log has on the disk what was booked in it."""
+    process = await child(point, session_store, tmp_path)
+    assert await process.wait() == -signal.SIGKILL
+    kept = [e for e in await journal(store) if e["settlement"] != "void"]
+    await store.flushall()
+    for _ in range(2):
+        async with open_ledger(store, tmp_path):
+            found = [e for e in await audit(store) if e["settlement"] != "void"]
+            assert sorted(e["attempt_id"] for e in found) == sorted(e["attempt_id"] for e in kept)
+            assert len(found) == 10
+            assert await posted(store) == 10 * COST
+    assert list((tmp_path / "wal").iterdir()) == []
 
 
 async def test_recovery_that_dies_is_recovered(store: Redis, session_store: StoreServer, tmp_path: Path) -> None:
