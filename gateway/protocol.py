@@ -32,8 +32,10 @@ _JOIN_BYTES = 32 * 1024
 _HEAD_BYTES = 64 * 1024
 """A request's head that is longer is refused: until it is whole nobody knows who asks. So are trailers and what else is
 neither head nor body."""
-
-
+_PATIENT_LOOKS = 4
+"""How often in a row the timer may find the same request not whole, some of it having come, before its pace matters."""
+_LEAST_BYTES_PER_S = 1024
+"""A request that comes more slowly after that is given up: what has come of it is held, whoever sends it."""
 _DIGITS = 10
 """More of them than any body's length has that is taken here."""
 _WRITE_BYTES = 8 * 1024
@@ -235,8 +237,12 @@ class Protocol(HttpToolsProtocol):
     """A connection of a caller. Its timer looks after the connection, not after each request."""
 
     _idle_since = 0.0
-    _heard = False
-    """Whether anything has come since the timer last looked."""
+    _heard = 0
+    """How much has come since the timer last looked."""
+    _awaited: object = None
+    """The request that was not whole when it did."""
+    _waits = 0
+    """How often in a row that was so."""
     _moved = False
     """Whether the last read has brought a whole head, a piece of body or a request's end."""
     _aside_bytes = 0
@@ -264,7 +270,8 @@ class Protocol(HttpToolsProtocol):
         self._look_again_in(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
-        self._heard, self._moved = True, False
+        self._heard += len(data)
+        self._moved = False
         if self._between and self._begins is not None and self._begin_alike(self._begins, data):
             return
         if self._between:
@@ -278,6 +285,8 @@ class Protocol(HttpToolsProtocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:  # the latter: again, or CONNECT
             if isinstance(error.__context__, _HeadTooLong):
                 self._refuse_head()
+            elif isinstance(error.__context__, _Unfit):
+                self._refuse(400, str(error.__context__))
             else:
                 self.send_400_response("What was sent cannot be read as an HTTP request.")
         else:
@@ -395,10 +404,12 @@ class Protocol(HttpToolsProtocol):
         self._refuse(431, f"The request's head is larger than {_HEAD_BYTES:,} bytes.")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers what cannot be read as a request, and closes: what follows has no certain beginning. Where an earlier
-        request is still being answered, or this one is already, nothing is put into that answer."""
+        """Answers what cannot be read as a request, or does not come, and closes: what follows has no certain
+        beginning. Where an earlier request is still being answered, or this one is already, nothing is put into that
+        answer."""
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
+        answering = self.pipeline or (cycle is not None and (cycle.response_started or not cycle.more_body))
+        if answering and not cycle.response_complete:
             self.transport.close()
             return
         request_id = new_request_id(time.time(), random.SystemRandom())
@@ -422,18 +433,26 @@ class Protocol(HttpToolsProtocol):
             self._look_again_in(self.timeout_keep_alive)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closes the connection where it has been idle for so long, or silent within a request; else looks again when
-        it may have been."""
+        """Closes the connection where it has been idle for so long, or where a request does not come to its end; else
+        looks again when it may have been."""
         if self.cycle is not None and not self.cycle.response_complete:
-            if self.cycle.more_body and not self._heard:
-                super().timeout_keep_alive_handler()
+            if self.cycle.more_body and self._stalls():
+                self._refuse(408, "The request did not arrive whole in time; send it again.")
                 return
-            self._heard = False
+            self._heard = 0
             self._look_again_in(self.timeout_keep_alive)
         elif (left_s := self._idle_since + self.timeout_keep_alive - self.loop.time()) > 0:
             self._look_again_in(left_s)
         else:
             super().timeout_keep_alive_handler()
+
+    def _stalls(self) -> bool:
+        """Whether nothing of the request has come since the last look, or too little once it has had its time."""
+        self._waits = self._waits + 1 if self._awaited is self.cycle else 0
+        self._awaited = self.cycle
+        if self._waits < _PATIENT_LOOKS or self.flow.read_paused:
+            return not self._heard
+        return self._heard < _LEAST_BYTES_PER_S * self.timeout_keep_alive
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

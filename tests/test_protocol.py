@@ -96,9 +96,9 @@ async def _served(keep_alive_s: int = 60) -> AsyncIterator[tuple[asyncio.StreamR
         await server.shutdown()
 
 
-async def _reply(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+async def _reply(reader: asyncio.StreamReader, patience_s: float = 5) -> tuple[bytes, bytes]:
     """Head, and the body that its content-length announces."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), patience_s)
     size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     return head, await reader.readexactly(size)
 
@@ -236,7 +236,45 @@ async def test_a_body_that_never_comes_is_not_waited_for() -> None:
             writer.write(bytes([letter]))
         assert (await _reply(reader))[1] == b"POST slowly!!"
         writer.write(head + b"abc")
+        assert (await _reply(reader))[0].startswith(b"HTTP/1.1 408 ")
         assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+@pytest.mark.parametrize("way", ["hot", "ASGI"])
+async def test_a_body_that_trickles_is_given_up_and_a_slow_one_is_not(way: str) -> None:
+    """After its time of grace a request must come at a pace; whoever holds a connection with a byte now and then is
+    told so in the form of the API's errors."""
+    head = b"POST /size%b HTTP/1.1\r\nhost: here\r\ncontent-length: 15000\r\n\r\n" % (b"" if way == "hot" else b"?")
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, piece: bytes, times: int) -> None:
+        writer.write(head)
+        for _ in range(times):
+            await asyncio.sleep(0.5)
+            if reader.at_eof():
+                return
+            writer.write(piece)
+
+    async with _served(keep_alive_s=1) as (reader, writer), _served(keep_alive_s=1) as (slow_reader, slow):
+        begun = asyncio.get_running_loop().time()
+        sending = [
+            asyncio.create_task(send(reader, writer, b"a", 40)),
+            asyncio.create_task(send(slow_reader, slow, b"a" * 1000, 15)),
+        ]
+        answer, body = await _reply(reader, 15)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"type":"invalid_request_error"' in body
+        assert asyncio.get_running_loop().time() - begun > 4
+        assert (await _reply(slow_reader))[1] == b"15000"
+        await asyncio.gather(*sending)
+
+
+async def test_nothing_is_put_before_the_answer_of_an_earlier_request() -> None:
+    """Where one that came behind it cannot be read, the connection ends without a word on it."""
+    async with _served() as (reader, writer):
+        _told["left"] = asyncio.get_running_loop().create_future()
+        second = b"POST /echo HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+        writer.write(_POST % (b"/gone", b"") + second)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
 async def test_an_endless_head_is_refused() -> None:
