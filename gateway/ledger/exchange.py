@@ -79,8 +79,11 @@ class Exchange:
         finishes: list[Booking],
         reservations: list[Booking],
         renewals: list[Booking],
+        told: int = 0,
     ) -> Reply:
-        """Applies all of it, in one step.
+        """Applies all of it, in one step. `told` is the count of the last answer: a store that has less has lost some.
+
+        It goes on counting only once that is known here, since answers may get lost as well.
 
         Raises:
             StoreDown: perhaps applied; asking again with the same items is safe.
@@ -89,11 +92,11 @@ class Exchange:
             await self._announce(tenant, held=bool(reservations))
         script = self._normal if reservations else self._when_full
         sums, apart = add_up(finishes)
-        told = [finishes[index] for index in apart]
-        payload = _encode((self._owner, at * 1000, told, reservations, renewals, sums))
+        single = [finishes[index] for index in apart]
+        payload = _encode((self._owner, at * 1000, single, reservations, renewals, sums, told))
         reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload))
         if reply is None:  # some of those added up have ended before
-            payload = _encode((self._owner, at * 1000, finishes, reservations, renewals, None))
+            payload = _encode((self._owner, at * 1000, finishes, reservations, renewals, None, told))
             reply = _decode_reply(await script.run(self._store, tag(tenant), payload))
             apart = list(range(len(finishes)))
         if reply is None:

@@ -235,7 +235,7 @@ class Lane:
     async def _try(self, load: Load, hurry: bool) -> Reply:
         try:
             async with asyncio.timeout((self._deadline_s if hurry else self._patience_s) / 2) as self._patience:
-                return await self._exchange.run(self.tenant, self._clock(), *load)
+                return await self._exchange.run(self.tenant, self._clock(), *load, self.count)
         except TimeoutError as error:
             raise StoreDown("no answer in time") from error
         finally:

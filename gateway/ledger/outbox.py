@@ -117,7 +117,8 @@ class Outbox:
         """
         for start in range(0, len(bookings), MAX_ENDINGS):
             part = bookings[start : start + MAX_ENDINGS]
-            reply = await self._exchange.run(tenant, self._clock(), part, [], [])
+            lane = self.lanes.get(tenant)
+            reply = await self._exchange.run(tenant, self._clock(), part, [], [], 0 if lane is None else lane.count)
             self._take(tenant, reply, [(b, None) for b in part])
 
     def alert(self, alert: Alert) -> asyncio.Future[None] | None:

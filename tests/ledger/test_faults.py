@@ -37,7 +37,7 @@ from stores import StoreServer
 from gateway.errors import CallerError, GatewayUnavailable, Kind
 from gateway.ledger import lane as lanes
 from gateway.ledger import ledger as ledgers
-from gateway.ledger.exchange import TENANTS, Exchange, tag
+from gateway.ledger.exchange import TENANTS, Exchange, StoreDown, tag
 from gateway.ledger.history import Story, read_log
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Limits
@@ -163,6 +163,36 @@ async def test_a_store_that_forgot_is_told_again(own: Redis, tmp_path: Path) -> 
         await flushed(ledger)
         assert len(await audit(own)) == 22
         assert await posted(own) == COST
+
+
+async def test_a_store_that_forgot_and_whose_answers_were_lost_is_told_again(
+    own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it took without an answer does not make up for what it forgot, however much that is."""
+    run, lost = Exchange.run, 8
+
+    async def unheard(self: Exchange, *load: Any) -> Any:
+        nonlocal lost
+        reply = await run(self, *load)
+        if lost:
+            lost -= 1
+            raise StoreDown("the answer was lost")
+        return reply
+
+    async with open_ledger(own, tmp_path) as ledger:
+        for _ in range(3):
+            await booked(ledger)
+        await own.flushall()
+        monkeypatch.setattr(Exchange, "run", unheard)
+        await booked(ledger)
+        assert not lost
+
+        async def all_told() -> bool:
+            return len(await journal(own)) == 4
+
+        await until_async(all_told)
+        await booked(ledger)
+    assert len(await audit(own)) == 5
 
 
 async def test_what_could_not_be_told_again_is_told_later(
@@ -351,8 +381,10 @@ async def test_what_ends_in_an_outage_is_not_held_after_it(
     """Of attempts that began and ended while the store was away only the endings are kept; others it is told of."""
     run, told = Exchange.run, []
 
-    async def spied(self: Exchange, tenant: str, at: float, finishes: Any, holds: Any, renewals: Any) -> Any:
-        reply = await run(self, tenant, at, finishes, holds, renewals)
+    async def spied(
+        self: Exchange, tenant: str, at: float, finishes: Any, holds: Any, renewals: Any, *rest: Any
+    ) -> Any:
+        reply = await run(self, tenant, at, finishes, holds, renewals, *rest)
         told.extend(("held", aid) for aid, *_ in holds)
         told.extend(("renewed", aid) for aid, *_ in renewals)
         return reply

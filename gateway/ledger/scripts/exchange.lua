@@ -10,13 +10,15 @@ local function renew(items)
   end
 end
 
--- One exchange; load is {owner, client's ms, finishes, reservations, renewals, sums of further finishes or nil}. Endings
+-- One exchange; load is {owner, client's ms, finishes, reservations, renewals, sums of further finishes or nil, count that the
+-- owner was told last}. Endings
 -- first, so that what they free can be held again by the reservations beside them. The count of this owner's exchanges
 -- tells it whether the store has lost any. Nil, and nothing is done, where an attempt in the sums has ended before.
-local owner, client_ms, finishes, reservations, renewals, sums = unpack(load, 1, 6)
+local owner, client_ms, finishes, reservations, renewals, sums, told = unpack(load, 1, 7)
 if sums and any_ended(sums) then return cmsgpack.pack(nil) end
 local exceptions, touched, alerts = finish(finishes, owner, sums)
 local verdicts = reserve(reservations, client_ms)
 renew(renewals)
 local count = redis.call('HINCRBY', tag .. 'own', owner, 1)
+if count <= told then count = redis.call('HINCRBY', tag .. 'own', owner, -1) end  -- stays behind until the owner hears of it
 return cmsgpack.pack({now, count, exceptions, touched, alerts, verdicts})
