@@ -242,8 +242,8 @@ class OpenAiStream(ChatStream):
             if not isinstance(choice, dict):
                 raise unreadable()
             keep, repaired = self._choice(at, choice)
-            if choice.get("finish_reason") is not None:
-                self._template = None  # nothing more is to be said
+            if choice.get("finish_reason") is not None or choice["delta"].get("tool_calls"):
+                self._template = None  # nothing more is to be said, or calls have begun and are numbered anew
             changed |= repaired or not keep
             if keep:
                 kept.append(choice)

@@ -399,3 +399,13 @@ def test_arguments_that_begin_with_nothing_are_arguments_all_the_same() -> None:
     )
     for cut in cuts(body):
         assert fed(opened(), cut) == body
+
+
+def test_arguments_follow_their_call_where_a_later_one_takes_its_number() -> None:
+    """A provider gives a second call the number of the first: what it says from then on belongs to the second."""
+    begins = [chunk(call(0, id=f"c{n}", type="function", name="f", arguments="")) for n in range(2)]
+    argued = [chunk(call(0, arguments=piece)) for piece in ("{", "}")]
+    out = relayed(CLEAN[0], begins[0], *argued, begins[1], *argued, chunk({}, "tool_calls"))
+    deltas = [event["choices"][0]["delta"] for event in chunks(out) if event["choices"]]
+    numbers = [each["index"] for delta in deltas for each in delta.get("tool_calls") or ()]
+    assert numbers == [0, 0, 0, 1, 1, 1]
