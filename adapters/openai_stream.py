@@ -253,10 +253,11 @@ class OpenAiStream(ChatStream):
         if changed or not _is_simple(block):
             chunk["choices"] = kept
             return _framed(chunk)
-        if len(kept) == 1:
-            if (key := _only_text(kept[0])) is not None:
+        if len(kept) == 1 and (only := _only_member(kept[0])) is not None:
+            key, value = only
+            if key in _TEXT_KEYS and isinstance(value, str):
                 self._template = learned(block, key)
-            elif _only_arguments(kept[0]):
+            elif key == "tool_calls" and _only_arguments(value):
                 self._template = learned(block, "arguments", counted=True)
         return block
 
@@ -348,27 +349,19 @@ def _is_simple(block: bytes) -> bool:
     return block.startswith(b"data: {") and block.count(b"\n") == 2
 
 
-def _only_text(choice: dict[str, Any]) -> str | None:
-    """The name of the one text that a choice says; None where it says more, less or something else."""
+def _only_member(choice: dict[str, Any]) -> tuple[str, Any] | None:
+    """The one member of its delta that a choice says anything by; None where there are more, or it ends."""
     said = [(key, value) for key, value in choice["delta"].items() if value is not None]
     if len(said) != 1 or choice["finish_reason"] is not None or choice.get("logprobs") is not None:
         return None
-    ((key, value),) = said
-    return key if key in _TEXT_KEYS and isinstance(value, str) else None
+    return said[0]
 
 
-def _only_arguments(choice: dict[str, Any]) -> bool:
-    """Whether the choice goes on with the arguments of one call and says nothing else."""
-    said = [value for value in choice["delta"].values() if value is not None]
-    if len(said) != 1 or choice["finish_reason"] is not None or choice.get("logprobs") is not None:
+def _only_arguments(calls: list[dict[str, Any]]) -> bool:
+    """Whether these go on with the arguments of one call and say nothing else."""
+    if len(calls) != 1 or calls[0].keys() != _GOES_ON:
         return False
-    calls = choice["delta"].get("tool_calls")
-    return (
-        calls is not None and len(calls) == 1 and calls[0].keys() == _GOES_ON and _has_arguments(calls[0]["function"])
-    )
-
-
-def _has_arguments(function: Any) -> bool:
+    function = calls[0]["function"]
     return isinstance(function, dict) and function.keys() == {"arguments"} and bool(function["arguments"])
 
 

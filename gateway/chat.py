@@ -145,17 +145,15 @@ class Chat:
 
     def capped(self, cap: int) -> Chat:
         """The request with this cap on its output, under the names the caller used for it."""
-        one, other = self.head.max_completion_tokens, self.head.max_tokens
-        if (one or other) and (one or 0) <= cap and (other or 0) <= cap:
-            return self
-        given = {name: wanted for name in _CAPS if (wanted := getattr(self.head, name)) is not None} or {
-            "max_tokens": cap + 1
-        }
-        above = [name for name, wanted in given.items() if wanted > cap]
+        newer, older = self.head.max_completion_tokens, self.head.max_tokens
+        above = []
+        if newer is not None and newer > cap:
+            above.append("max_completion_tokens")
+        if (older is not None and older > cap) or (newer is None and older is None):
+            above.append("max_tokens")
         return self.replace(dict.fromkeys(above, msgspec.json.encode(cap))) if above else self
 
 
-_CAPS = ("max_completion_tokens", "max_tokens")
 _HEAD_FIELDS = frozenset(Head.__struct_fields__) - {"model", "messages", "stream_options"}
 _COMMON = (*Head.__struct_fields__, "store", "prompt_cache_key", "verbosity")
 

@@ -216,16 +216,12 @@ class _Unfit(Exception):
     """A head that the parser accepts and HTTP forbids."""
 
 
-def _count(headers: HeaderLines, name: bytes) -> int:
-    return sum(n == name for n, _ in headers)
-
-
 def _check(headers: HeaderLines, version: str) -> None:
     """
     Raises:
         _Unfit: there is not one Host (RFC 9112, section 3.2), or the body is coded otherwise than in plain chunks.
     """
-    hosts = _count(headers, b"host")
+    hosts = sum(name == b"host" for name, _ in headers)
     if hosts > 1 or (not hosts and version == "1.1"):
         raise _Unfit("The request must have one Host header.")
     codings = [value for name, value in headers if name == b"transfer-encoding"]
@@ -347,8 +343,8 @@ class Protocol(HttpToolsProtocol):
             return False
         head = Head(self.headers)
         fields = head.fields
-        if b"host" not in fields or (len(fields) != len(head.lines) and _count(head.lines, b"host") > 1):
-            return False  # it is refused there
+        if len(fields) != len(head.lines) or b"host" not in fields:
+            return False  # a name that comes twice is looked at on the usual way, and who says no Host is refused there
         size = fields.get(b"content-length")
         if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False

@@ -91,20 +91,17 @@ class Exchange:
         if tenant not in self._announced:
             await self._announce(tenant, held=bool(reservations))
         script = self._normal if reservations else self._when_full
-        sums, apart = add_up(finishes)
-        single = [finishes[index] for index in apart]
-        payload = _encode((self._owner, at * 1000, single, reservations, renewals, sums, told))
-        reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload))
-        if reply is None:  # some of those added up have ended before
-            payload = _encode((self._owner, at * 1000, finishes, reservations, renewals, None, told))
-            reply = _decode_reply(await script.run(self._store, tag(tenant), payload))
-            apart = list(range(len(finishes)))
-        if reply is None:
-            raise StoreDown("the store answered in another form than the script's")
-        if reply.exceptions:  # Lua counts from one
-            exceptions = [(apart[number - 1] + 1, verdict) for number, verdict in reply.exceptions]
-            reply = msgspec.structs.replace(reply, exceptions=exceptions)
-        return reply
+        for sums, apart in (add_up(finishes), (None, range(len(finishes)))):
+            single = [finishes[index] for index in apart]
+            payload = _encode((self._owner, at * 1000, single, reservations, renewals, sums, told))
+            reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload))
+            if reply is None:  # some of those added up have ended before: now each is told by itself
+                continue
+            if reply.exceptions:  # Lua counts from one
+                exceptions = [(apart[number - 1] + 1, verdict) for number, verdict in reply.exceptions]
+                reply = msgspec.structs.replace(reply, exceptions=exceptions)
+            return reply
+        raise StoreDown("the store answered in another form than the script's")
 
     async def expired(self, tenant: str, grace_s: float) -> Expired:
         """Attempts whose lease ran out more than `grace_s` ago.

@@ -23,8 +23,6 @@ from gateway.types import Usage
 
 TOO_OLD_S = 48 * 3600.0
 """Older endings are set aside for people to look at: the markers that tell whether they are booked last 50 hours."""
-
-
 TRUTH_WITHIN_S = 24 * 3600.0
 """How long a whole hold stays booked while the truth may still come to light."""
 

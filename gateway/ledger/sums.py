@@ -7,6 +7,7 @@ before, or not at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.ledger.records import Booking
@@ -29,10 +30,10 @@ class Sums(NamedTuple):
     """The journal's, each with its `N `."""
 
 
-def add_up(endings: list[Booking]) -> tuple[Sums | None, list[int]]:
+def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
     """The sums of those that can be added up, and the indices of those that cannot."""
     if len({ending[0] for ending in endings}) < len(endings):  # an attempt ends twice here: the store looks at each
-        return None, list(range(len(endings)))
+        return None, range(len(endings))
     apart: list[int] = []
     markers: dict[int, tuple[list[str], list[str]]] = {}
     cells: dict[tuple[str, str, str, tuple[str, ...]], list[tuple[int, ...]]] = {}

@@ -107,17 +107,19 @@ async def test_an_upload_goes_out_on_a_connection_of_its_own(busy: bool) -> None
         assert engine.open_connections == 1
 
 
+async def _endless(stopped: asyncio.Event) -> AsyncIterator[bytes]:
+    """A body without an end; `stopped` is set once nobody reads on."""
+    try:
+        while True:
+            yield b"a" * 1000
+            await asyncio.sleep(0.001)
+    finally:
+        stopped.set()
+
+
 async def test_an_early_answer_ends_an_upload(client: httpx.AsyncClient, engine: Engine) -> None:
     """A refusal that comes while the body is still being written is the answer, and the rest is not written."""
     stopped = asyncio.Event()
-
-    async def endless() -> AsyncIterator[bytes]:
-        try:
-            while True:
-                yield b"a" * 1000
-                await asyncio.sleep(0.001)
-        finally:
-            stopped.set()
 
     async def handle(session: Session) -> None:
         await session.head()
@@ -126,7 +128,7 @@ async def test_an_early_answer_ends_an_upload(client: httpx.AsyncClient, engine:
             pass
 
     async with listening(handle) as peer:
-        response = await client.post(peer.url, content=endless())
+        response = await client.post(peer.url, content=_endless(stopped))
         assert (response.status_code, response.text) == (413, "too large")
         await asyncio.wait_for(stopped.wait(), 5)
         assert engine.open_connections == 0
@@ -137,14 +139,6 @@ async def test_leaving_an_answer_ends_its_upload() -> None:
     engine = Engine(Limits(drain_s=60))
     stopped = asyncio.Event()
 
-    async def endless() -> AsyncIterator[bytes]:
-        try:
-            while True:
-                yield b"a" * 1000
-                await asyncio.sleep(0.001)
-        finally:
-            stopped.set()
-
     async def handle(session: Session) -> None:
         await session.head()
         await session.send(chunked(b"begun")[:-5])
@@ -152,7 +146,7 @@ async def test_leaving_an_answer_ends_its_upload() -> None:
             pass
 
     async with listening(handle) as peer, httpx.AsyncClient(transport=engine, event_hooks={"request": [_permit]}) as c:
-        async with c.stream("POST", peer.url, content=endless()) as response:
+        async with c.stream("POST", peer.url, content=_endless(stopped)) as response:
             assert await anext(response.aiter_raw()) == b"begun"
             assert not stopped.is_set()
         await asyncio.wait_for(stopped.wait(), 10)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 
 import pytest
 from raw_peer import Session, answer, chunked, echoing, listening
@@ -60,17 +61,23 @@ async def test_bytes_that_wait_on_an_idle_connection_are_nobodys_answer(engine: 
         assert peer.accepted == 2
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["speaks", "leaves"])
-async def test_a_peer_that_moves_before_the_request_has_left(engine: Engine, lost: bool) -> None:
-    """The request still waits for the end of the loop's turn: it was not sent, and goes to a fresh connection."""
+def _keeping(bodies: list[tuple[int, bytes]]) -> Callable[[Session], Awaitable[None]]:
+    """A peer that answers `ok` and keeps what it was sent, each with the number of its connection."""
 
     async def handle(session: Session) -> None:
         while True:
             bodies.append((session.number, (await session.request()).rpartition(b"\r\n")[2]))
             await session.send(answer(b"ok"))
 
+    return handle
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["speaks", "leaves"])
+async def test_a_peer_that_moves_before_the_request_has_left(engine: Engine, lost: bool) -> None:
+    """The request still waits for the end of the loop's turn: it was not sent, and goes to a fresh connection."""
+
     bodies: list[tuple[int, bytes]] = []
-    async with listening(handle) as peer:
+    async with listening(_keeping(bodies)) as peer:
         assert await (await engine.send(peer.endpoint(), b"first", _TIMEOUTS)).read() == b"ok"
         (connection,) = engine._watch.open
         sending = asyncio.ensure_future(engine.send(peer.endpoint(), b"second", _TIMEOUTS))
@@ -88,13 +95,8 @@ async def test_a_request_that_has_not_left_is_sent_again_however_long_it_took() 
     now = 0.0
     engine = Engine(clock=lambda: now)
 
-    async def handle(session: Session) -> None:
-        while True:
-            bodies.append((session.number, (await session.request()).rpartition(b"\r\n")[2]))
-            await session.send(answer(b"ok"))
-
     bodies: list[tuple[int, bytes]] = []
-    async with listening(handle) as peer:
+    async with listening(_keeping(bodies)) as peer:
         assert await (await engine.send(peer.endpoint(), b"first", _TIMEOUTS)).read() == b"ok"
         (connection,) = engine._watch.open
         sending = asyncio.ensure_future(engine.send(peer.endpoint(), b"second", _TIMEOUTS))
