@@ -85,17 +85,18 @@ def read_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
     except NOT_JSON:
         return _repaired(body, chat, stamp)
     usage = usage_of(answer.usage)
-    if not is_openai_usage(answer.usage, usage) or not _finishes_right(answer, is_forced(chat)):
+    if not is_openai_usage(answer.usage, usage) or not _finishes_right(answer, chat):
         return _repaired(body, chat, stamp)
     return Completion(body, usage, answer.model, answer.service_tier)
 
 
-def _finishes_right(answer: _Answer, forced: bool) -> bool:
+def _finishes_right(answer: _Answer, chat: Chat) -> bool:
     for at, choice in enumerate(answer.choices):
-        called = choice.message.tool_calls is not None
         if choice.index != at:
             return False
-        if choice.finish_reason != finish_reason(choice.finish_reason, called=called, forced=forced):
+        called, told = choice.message.tool_calls is not None, choice.finish_reason
+        # Only of tool calls can a reason say what is not so.
+        if (called or told == "tool_calls") and told != finish_reason(told, called=called, forced=is_forced(chat)):
             return False
     return True
 

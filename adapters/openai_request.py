@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,13 +24,20 @@ _QUIET_OPTIONS = b'{"include_usage":true,"include_obfuscation":false}'
 
 def splice(chat: Chat, deployment: Deployment, dialect: Dialect) -> bytes:
     """The upstream body."""
-    members = chat.members
-    changes: dict[str, bytes | None] = {"model": _encode(deployment.upstream_id)}
-    if chat.stream or "stream_options" in members:
+    changes: dict[str, bytes | None] = {"model": _named(deployment.upstream_id)}
+    if chat.stream or "stream_options" in chat.members:
         changes["stream_options"] = _stream_options(chat, deployment, dialect)
-    for name in dialect.drops:
-        if name in members:
-            changes[name] = None
+    if dialect.renames or dialect.drops or dialect.values:
+        changes |= _members(chat, dialect)
+    if dialect.rewrites_messages and (messages := _messages(chat, dialect)) is not None:
+        changes["messages"] = messages
+    return chat.encode(changes)
+
+
+def _members(chat: Chat, dialect: Dialect) -> dict[str, bytes | None]:
+    """What the dialect has otherwise."""
+    members = chat.members
+    changes: dict[str, bytes | None] = dict.fromkeys(name for name in dialect.drops if name in members)
     for name, sent_as in dialect.renames.items():
         if name in members:
             changes[name] = None
@@ -38,9 +46,13 @@ def splice(chat: Chat, deployment: Deployment, dialect: Dialect) -> bytes:
     for name, values in dialect.values.items():
         if name in members and (value := values.get(bytes(members[name]))) is not None:
             changes[name] = value
-    if dialect.rewrites_messages and (messages := _messages(chat, dialect)) is not None:
-        changes["messages"] = messages
-    return chat.encode(changes)
+    return changes
+
+
+@lru_cache(4096)
+def _named(upstream_id: str) -> bytes:
+    """A model's name as JSON: the same ones are asked for all the time."""
+    return _encode(upstream_id)
 
 
 def _stream_options(chat: Chat, deployment: Deployment, dialect: Dialect) -> bytes | None:
@@ -61,10 +73,12 @@ def _stream_options(chat: Chat, deployment: Deployment, dialect: Dialect) -> byt
 def _messages(chat: Chat, dialect: Dialect) -> bytes | None:
     """The messages with the dialect's rules applied; None where none of them applies."""
     raw = chat.members["messages"]
-    rewrite = dialect.drops_reasoning and any(
-        m.reasoning_content is not UNSET or m.reasoning_details is not UNSET for m in chat.head.messages
+    told = chat.head.messages
+    # Lists, not any() over a generator, which takes twice as long for each message that is looked at.
+    rewrite = dialect.drops_reasoning and bool(
+        [m for m in told if m.reasoning_content is not UNSET or m.reasoning_details is not UNSET]
     )
-    rewrite = rewrite or (not dialect.developer_role and any(m.role == "developer" for m in chat.head.messages))
+    rewrite = rewrite or (not dialect.developer_role and bool([m for m in told if m.role == "developer"]))
     # A key cannot hide from this search: within a string its quotes would be escaped. One written with escapes is
     # left alone, and the provider refuses it.
     if not rewrite and not (dialect.nine_character_call_ids and b'"tool_call' in bytes(raw)):

@@ -71,18 +71,22 @@ def usage_of(told: Told) -> Usage:
     reasoning = spent.reasoning_tokens or 0
     if reasoning > completion or (told.total_tokens or 0) > prompt + completion:
         prompt, completion, reasoning = _with_what_stands_beside(told, prompt, completion, reasoning)
-    cached = min(
-        given.cached_tokens or told.prompt_cache_hit_tokens or told.num_cached_tokens or told.cached_tokens or 0, prompt
-    )
-    written = min(given.cache_write_tokens or 0, prompt - cached)
-    audio_in = min(given.audio_tokens or 0, prompt - cached - written)
-    audio_out = min(spent.audio_tokens or 0, completion)
+    cached = given.cached_tokens or told.prompt_cache_hit_tokens or told.num_cached_tokens or told.cached_tokens or 0
+    written = given.cache_write_tokens or 0
+    audio_in, audio_out = given.audio_tokens or 0, spent.audio_tokens or 0
+    if cached + written + audio_in > prompt:
+        cached = min(cached, prompt)
+        written = min(written, prompt - cached)
+        audio_in = min(audio_in, prompt - cached - written)
+    if reasoning + audio_out > completion:
+        audio_out = min(audio_out, completion)
+        reasoning = min(reasoning, completion - audio_out)
     return Usage(
         input=prompt - cached - written - audio_in,
         cache_read=cached,
         cache_write_5m=written,
         output=completion - audio_out,
-        reasoning=min(reasoning, completion - audio_out),
+        reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
     )
