@@ -87,8 +87,8 @@ _REFUSED = frozenset({"api_base", "base_url", "api_key", "extra_headers", "api_v
 class Chat:
     """One chat-completions request.
 
-    `members` maps each top-level field to its raw JSON, without `gateway`. Treat every attribute as frozen: each attempt
-    starts from the same request. `replace()` makes a changed copy.
+    `members` maps each top-level field to its raw JSON, without `gateway`. Treat every attribute as frozen: each
+    attempt starts from the same request. `replace()` makes a changed copy.
     """
 
     __slots__ = ("escaped", "head", "include_usage", "members", "model", "size", "stream")

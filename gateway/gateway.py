@@ -100,14 +100,16 @@ class Gateway:
     store: Any
     inflight: int = 0
     draining: bool = False
+    max_inflight: int = field(init=False)
+    max_body_bytes: int = field(init=False)
+    """Both as the settings say: read there, they take longer."""
     room: Mapping[Criticality, int] = field(init=False)
     """Up to how many requests at once one of a key of this criticality is still served."""
     _routing: Routing | None = None
 
     def __post_init__(self) -> None:
-        self.room = {
-            criticality: math.ceil(self.settings.max_inflight * share) for criticality, share in ROOM_SHARES.items()
-        }
+        self.max_inflight, self.max_body_bytes = self.settings.max_inflight, self.settings.max_body_bytes
+        self.room = {criticality: math.ceil(self.max_inflight * share) for criticality, share in ROOM_SHARES.items()}
 
     def routing(self) -> Routing:
         """The catalog in force with what is remembered of it; a request takes it once and keeps it."""

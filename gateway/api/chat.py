@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.api.decide import Planned, decide, remember_session
+from gateway.api.decide import decide, remember_session
 from gateway.api.exchange import Exchange
 from gateway.api.http import (
     EVENT_STREAM_LINES,
@@ -46,7 +46,8 @@ class ChatCompletions:
 
 async def serve_chat(gateway: Gateway, inbound: Inbound) -> None:
     """Answers one request; every error, too."""
-    exchange = Exchange(gateway, new_request_id(gateway.clock(), gateway.ids), inbound)
+    at = gateway.clock()
+    exchange = Exchange(gateway, at, new_request_id(at, gateway.ids), inbound)
     gateway.inflight += 1
     status, failure = 200, None
     try:
@@ -72,15 +73,20 @@ async def serve_chat(gateway: Gateway, inbound: Inbound) -> None:
 
 
 async def _serve(exchange: Exchange, inbound: Inbound) -> None:
-    gateway, fields = exchange.gateway, inbound.head.fields
-    if gateway.inflight > gateway.settings.max_inflight:
+    gateway, head = exchange.gateway, inbound.head
+    if gateway.inflight > gateway.max_inflight:
         raise GatewayUnavailable(Kind.SHED, "The gateway is at its limit; try again shortly.", retry_after_s=1)
-    exchange.caller = caller = await _identify(gateway, inbound)
+    caller = None if head.who is None else gateway.callers.cached(head.who)
+    if caller is None:
+        caller = await gateway.callers.identify(credential(head.lines), inbound.client)
+    exchange.caller = caller
+    caller.require(Permission.INFER)
     if gateway.inflight > gateway.room[caller.criticality]:
         raise GatewayUnavailable(Kind.SHED, "The gateway is nearly at its limit; try again shortly.", retry_after_s=1)
-    if (retries := fields.get(b"x-stainless-retry-count", b"0")) != b"0":
+    fields = head.fields
+    if (retries := fields.get(b"x-stainless-retry-count")) is not None:
         exchange.sdk_retry = _count(retries)
-    body = await inbound.body(gateway.settings.max_body_bytes)
+    body = await inbound.body(gateway.max_body_bytes)
     if b"idempotency-key" in fields:
         answer = await _complete_once(exchange, caller, inbound, body)
     else:
@@ -122,7 +128,15 @@ async def _complete(
     body: bytes,
 ) -> Answer | None:
     """Asks the planned candidates and relays a stream; an answer that came whole is given back, to be sent."""
-    planned = await _plan(exchange, caller, inbound.head.options, body)
+    exchange.chat = chat = parse_chat(body)
+    options = parse_options(chat.head.gateway, inbound.head.options)
+    if options.deadline_s is not None:
+        exchange.deadline = exchange.started + options.deadline_s
+    request = asked(exchange.gateway, caller, chat, options)
+    recalled = await recall(exchange.gateway, request)
+    exchange.planned = planned = decide(
+        exchange.gateway, request, exchange.at, recalled, request_id=exchange.request_id
+    )
     exchange.watch_caller(inbound, planned.target.tier.on_caller_left)
     call = await first_to_answer(exchange, planned)
     try:
@@ -135,29 +149,6 @@ async def _complete(
     except BaseException as error:
         call.fail(error)
         raise
-
-
-async def _plan(exchange: Exchange, caller: Caller, headers: dict[str, str], body: bytes) -> Planned:
-    """Everything that is decided before a candidate is asked."""
-    exchange.chat = chat = parse_chat(body)
-    options = parse_options(chat.head.gateway, headers)
-    if options.deadline_s is not None:
-        exchange.deadline = exchange.started + options.deadline_s
-    request = asked(exchange.gateway, caller, chat, options)
-    recalled = await recall(exchange.gateway, request)
-    exchange.planned = planned = decide(
-        exchange.gateway, request, exchange.at, recalled, request_id=exchange.request_id
-    )
-    return planned
-
-
-async def _identify(gateway: Gateway, inbound: Inbound) -> Caller:
-    head = inbound.head
-    caller = None if head.who is None else gateway.callers.cached(head.who)
-    if caller is None:
-        caller = await gateway.callers.identify(credential(head.lines), inbound.client)
-    caller.require(Permission.INFER)
-    return caller
 
 
 def _count(retries: bytes) -> int:

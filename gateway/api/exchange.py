@@ -23,34 +23,55 @@ if TYPE_CHECKING:
 class Exchange:
     """One request from its first byte to its last. Facts are filled in as they become known."""
 
-    # Most of these stay as they are here for most requests, so they are the class's and not set for each.
-    deadline: float | None = None
-    """Monotonic time by which the caller wants its answer."""
-    caller: Caller | None = None
-    chat: Chat | None = None
-    planned: Planned | None = None
-    sdk_retry = 0
-    """How often the caller's SDK says that it has tried this request before."""
-    answered_by: Candidate | None = None
-    ttft_ms: float | None = None
-    _task: asyncio.Task[Any] | None = None
-    _policy: OnCallerLeft | None = None
-    _timer: asyncio.TimerHandle | None = None
-    _drained_from: int | None = None
-    """Bytes of output there were when the caller was first seen to have left."""
+    __slots__ = (
+        "_drained_from",
+        "_policy",
+        "_task",
+        "_timer",
+        "answered_by",
+        "at",
+        "attempts",
+        "caller",
+        "chat",
+        "deadline",
+        "failures",
+        "gateway",
+        "inbound",
+        "planned",
+        "request_id",
+        "sdk_retry",
+        "started",
+        "ttft_ms",
+        "warnings",
+    )
 
-    def __init__(self, gateway: Gateway, request_id: str, inbound: Inbound | None = None) -> None:
-        """`inbound` is the caller's end of it; a copy of a request has none."""
+    def __init__(self, gateway: Gateway, at: float, request_id: str, inbound: Inbound | None = None) -> None:
+        """`at` is when it came, seconds since the epoch; `inbound` the caller's end of it, which a copy of a request
+        has none of."""
         self.gateway = gateway
         self.inbound = inbound
         self.request_id = request_id
-        self.at = gateway.clock()
+        self.at = at
         self.started = gateway.monotonic()
+        self.deadline: float | None = None
+        """Monotonic time by which the caller wants its answer."""
+        self.caller: Caller | None = None
+        self.chat: Chat | None = None
+        self.planned: Planned | None = None
+        self.sdk_retry = 0
+        """How often the caller's SDK says that it has tried this request before."""
+        self.answered_by: Candidate | None = None
+        self.ttft_ms: float | None = None
         self.attempts: list[AttemptRecord] = []
         """How each attempt ended, for the log."""
         self.failures: list[tuple[Candidate, GatewayError]] = []
         self.warnings: list[str] = []
         """What the request lost on its way to the candidate that answered."""
+        self._task: asyncio.Task[Any] | None = None
+        self._policy: OnCallerLeft | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained_from: int | None = None
+        """Bytes of output there were when the caller was first seen to have left."""
 
     @property
     def overdue(self) -> bool:

@@ -12,9 +12,9 @@ from gateway.types import NANO_PER_USD, Model
 # Source: https://platform.openai.com/docs/api-reference/debugging-requests (read 2026-11-21).
 _KEPT = rb"openai-(?:organization|processing-ms|project|version)"
 _LIMITS = rb"x-ratelimit-(?:limit|remaining|reset)-(?:requests|tokens)"
-_LINE = rb"\r\n((?:%b):[ -~]{0,255})(?=\r\n)"
-_KEPT_LINES = re.compile(_LINE % _KEPT, re.IGNORECASE)
-_KEPT_AND_LIMITS = re.compile(_LINE % (_KEPT + b"|" + _LIMITS), re.IGNORECASE)
+_LINES = rb"(?:\r\n(?:%b):[ -~]{0,255}(?=\r\n))+"
+_KEPT_LINES = re.compile(_LINES % _KEPT)
+_KEPT_AND_LIMITS = re.compile(_LINES % (_KEPT + b"|" + _LIMITS))
 
 
 _REQUESTS, _TOKENS = (
@@ -28,19 +28,30 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 def provider_lines(head: bytes, *, limits: bool) -> bytes:
     """What apps may read of the provider's head; its rate limits only where the caller has none of our own.
 
-    `head` is a response's status line and headers, each ending in CRLF. It is searched rather than split: this is done
-    for every answer, and providers send some thirty headers.
+    `head` is a response's status line and headers, each ending in CRLF. It is searched in lower case for the few lines
+    of these, which stand side by side: this is done for every answer, providers send some thirty headers, and a
+    pattern that ignores case takes twice as long.
     """
     lowered = head.lower()
-    begin = lowered.find(b"\r\nopenai-")
+    pattern = _KEPT_AND_LIMITS if limits else _KEPT_LINES
+    lines = b""
+    at = _next_of_openai(lowered, 0, limits)
+    while at >= 0:
+        found = pattern.match(lowered, at)
+        end = found.end() if found is not None else at + 2
+        if found is not None:
+            lines += head[at + 2 : end + 2]
+        at = _next_of_openai(lowered, end, limits)
+    return lines
+
+
+def _next_of_openai(lowered: bytes, start: int, limits: bool) -> int:
+    """Where the next line begins that may be one to pass on; -1 where none does."""
+    at = lowered.find(b"\r\nopenai-", start)
     if limits:
-        rates = lowered.find(b"\r\nx-ratelimit-")
-        begin = rates if begin < 0 or 0 < rates < begin else begin
-    if begin < 0:
-        return b""
-    lines = (_KEPT_AND_LIMITS if limits else _KEPT_LINES).findall(head, begin)
-    lines.append(b"")
-    return b"\r\n".join(lines)
+        rates = lowered.find(b"\r\nx-ratelimit-", start)
+        at = rates if at < 0 or 0 <= rates < at else at
+    return at
 
 
 def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:

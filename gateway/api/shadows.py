@@ -91,7 +91,7 @@ async def _send(gateway: Gateway, request_id: str, copied: Planned, copy: Copy, 
         return
     candidate = Candidate(deployment, deployment.price_at(gateway.clock()), None)
     copied = replace(copied, plan=replace(copied.plan, candidates=(candidate,)))
-    exchange = Exchange(gateway, request_id)
+    exchange = Exchange(gateway, gateway.clock(), request_id)
     call = Call(exchange, copied, candidate, permit, number=MAX_RETRY - number)
     failed = False
     try:

@@ -19,7 +19,7 @@ from gateway.chat import Chat
 from gateway.errors import GatewayError, Kind, NoRoom, RoutingError, UpstreamError
 from gateway.ledger.attempt import LEAST_OUTPUT_TOKENS, Attempt
 from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage, is_plausible
-from gateway.ledger.limits import Headroom, Limits
+from gateway.ledger.limits import Headroom
 from gateway.ledger.rates import Share
 from gateway.ledger.refusal import usd
 from gateway.log import get_logger
@@ -49,22 +49,27 @@ _LEAST_TEXT_BYTES = 256
 class Call:
     """One attempt while it runs. `complete()` or `fail()` ends it; what comes second changes nothing."""
 
-    # Defaults of the class: one is made for every attempt, and most never set them all.
-    response: UpstreamResponse | None = None
-    completion: Completion | None = None
-    stream: ChatStream | None = None
-    headroom: Headroom | None = None
-    share: Share | None = None
-    """What it takes of its deployment's rates, where those are limited."""
-    first = b""
-    """What a stream's first event gave for the caller."""
-    ttft_ms: int | None = None
-    cost_nano = 0
-    _concluded = False
-    _estimated = False
-    _inner_events = 0
-    _dispatched = False
-    """Whether the provider may have seen anything of the request."""
+    __slots__ = (
+        "_concluded",
+        "_dispatched",
+        "_estimated",
+        "_inner_events",
+        "attempt",
+        "candidate",
+        "completion",
+        "cost_nano",
+        "exchange",
+        "first",
+        "headroom",
+        "permit",
+        "planned",
+        "response",
+        "share",
+        "started",
+        "stream",
+        "tokens",
+        "ttft_ms",
+    )
 
     def __init__(
         self, exchange: Exchange, planned: Planned, candidate: Candidate, permit: Permit, *, number: int | None = None
@@ -77,6 +82,23 @@ class Call:
         self.candidate = candidate
         self.permit = permit
         self.started = gateway.monotonic()
+        self.response: UpstreamResponse | None = None
+        self.completion: Completion | None = None
+        self.stream: ChatStream | None = None
+        self.headroom: Headroom | None = None
+        self.share: Share | None = None
+        """What it takes of its deployment's rates, where those are limited."""
+        self.first = b""
+        """What a stream's first event gave for the caller."""
+        self.ttft_ms: int | None = None
+        self.cost_nano = 0
+        self.tokens = 0, 0
+        """All input and all output, as booked."""
+        self._concluded = False
+        self._estimated = False
+        self._inner_events = 0
+        self._dispatched = False
+        """Whether the provider may have seen anything of the request."""
         tags = caller.tags
         if planned.options.tags:  # a name has one value, lest its sums count an attempt twice
             tags = tuple({**dict(tags), **dict(planned.options.tags)}.items())
@@ -117,12 +139,14 @@ class Call:
         """
         planned, deployment = self.planned, self.candidate.deployment
         gateway, chat, tier = self.exchange.gateway, planned.chat, planned.target.tier
-        limits = await self._limits()
-        asks = deployment, tier, planned.options.preset, planned.plan.arms
-        if self.attempt.output_tokens is None and (limits is not None or planned.options.max_cost_nano is not None):
+        caller, options = planned.caller, planned.options
+        rules = gateway.rules.known(caller.tenant) or await gateway.rules.of(caller.tenant)
+        limits = rules.of_request(caller, planned.plan.tier, options.session, options.tags)
+        asks = deployment, tier, options.preset, planned.plan.arms
+        if self.attempt.output_tokens is None and (limits is not None or options.max_cost_nano is not None):
             self.attempt.output_tokens = planned.routing.parameters.output_cap(*asks)
-        if planned.options.max_cost_nano is not None:
-            chat = self._within(chat, planned.options.max_cost_nano)
+        if options.max_cost_nano is not None:
+            chat = self._within(chat, options.max_cost_nano)
         if deployment.rpm or deployment.tpm or deployment.concurrency:
             self.share = await gateway.rates.take(deployment, self.attempt.aid, self.attempt.expected_tokens)
         if limits is not None:
@@ -137,7 +161,9 @@ class Call:
             raise UpstreamError(Kind.OUR_KEY_REFUSED, f"{deployment.provider.name} has no usable credentials.")
         if limits is None:
             gateway.ledger.begin(self.attempt)
-        timeouts = self._timeouts(tier.timeouts or deployment.provider.timeouts)
+        timeouts = tier.timeouts or deployment.provider.timeouts
+        if self.exchange.deadline is not None:
+            timeouts = self._before(self.exchange.deadline, timeouts)
         extra = b"x-client-request-id: %b\r\n" % self.attempt.aid.encode()
         self._dispatched = True
         self.response = response = await gateway.upstream.send(endpoint, body, timeouts, extra)
@@ -160,13 +186,6 @@ class Call:
             return completion
         usage = self._estimate(output_bytes_of(completion.body))
         return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
-
-    async def _limits(self) -> Limits | None:
-        """Everything that limits this attempt; the store is asked only for a tenant that this process has not met."""
-        planned, rules = self.planned, self.exchange.gateway.rules
-        caller, options = planned.caller, planned.options
-        known = rules.known(caller.tenant) or await rules.of(caller.tenant)
-        return known.of_request(caller, planned.plan.tier, options.session, options.tags)
 
     def _within(self, chat: Chat, max_cost_nano: int) -> Chat:
         """The request with its answer capped to what is left of the caller's `max_cost_usd` at the worst.
@@ -235,10 +254,11 @@ class Call:
             raise UpstreamError(Kind.TIMED_OUT, "The provider sent signs of life, but no answer.", billed=True)
         return due_at
 
-    def _timeouts(self, timeouts: Timeouts) -> Timeouts:
-        deadline = self.exchange.deadline
-        if deadline is None:
-            return timeouts
+    def _before(self, deadline: float, timeouts: Timeouts) -> Timeouts:
+        """
+        Raises:
+            RoutingError: the request's deadline has passed.
+        """
         left = deadline - self.exchange.gateway.monotonic()
         if left <= 0:
             raise RoutingError(Kind.DEADLINE, "The request's deadline passed before a candidate could be asked.")
@@ -273,7 +293,7 @@ class Call:
         try:
             cost = self._settle(usage, "complete", answer.service_tier if answer else None)
         finally:  # books that fail keep neither its place nor its connection
-            self.permit.settle("success", slow=self._slow())
+            self.permit.settle("success", slow=None if self.stream is None else self._slow())
             if self.response is not None:
                 self.response.finish()
         self._observe(usage)
@@ -357,7 +377,7 @@ class Call:
         self.exchange.gateway.ledger.void(
             self.attempt, status=getattr(error, "upstream_status", None), latency_ms=self._latency_ms()
         )
-        self._record("void", Usage(), error)
+        self._record("void", error)
 
     def _settle(
         self,
@@ -375,8 +395,9 @@ class Call:
         unheard = unheard and usage is None
         if usage is None:
             usage = self._estimate(self.stream.output_bytes if self.stream else 0)
+        prompt, completion = self.tokens = usage.prompt_tokens, usage.completion_tokens
         if self.share is not None:
-            self.share.end(sent=True, tokens=usage.prompt_tokens + usage.completion_tokens)
+            self.share.end(sent=True, tokens=prompt + completion)
         source: UsageSource = "drained" if self.exchange.caller_left else "provider"
         if self._estimated:
             source = "estimated"
@@ -385,14 +406,14 @@ class Call:
             usage=usage,
             usage_source=source,
             settlement=settlement,
-            latency_ms=self._latency_ms(),
+            latency_ms=self._latency_ms() if self.completion is None or self.ttft_ms is None else self.ttft_ms,
             ttft_ms=self.ttft_ms,
             service_tier=service_tier,
             status=self.response.status if self.response else 0,
             upstream_id=request_id(self.response) if self.response else None,
             may_be_more=unheard,
         )
-        self._record(settlement, usage, error)
+        self._record(settlement, error)
         return self.cost_nano
 
     def _slow(self) -> bool | None:
@@ -407,26 +428,28 @@ class Call:
         return self.ttft_ms > slow_s * 1000
 
     def _observe(self, usage: Usage | None) -> None:
-        """What this answer tells of its deployment's speed."""
-        tokens = usage.completion_tokens if usage else None
-        speed = None
-        if tokens and self.stream is not None and self.ttft_ms is not None:
-            after_first_s = self._latency_ms() / 1000 - self.ttft_ms / 1000
-            speed = tokens / after_first_s if after_first_s > 0 else None
+        """What this answer tells of its deployment's speed, and of how its tokenizer took the prompt.
+
+        A prompt that is mostly framing tells nothing of the tokenizer.
+        """
+        speed = output_tokens = bytes_per_token = None
+        if usage is not None:
+            prompt, completion = self.tokens
+            if completion:
+                output_tokens = completion // self.attempt.choices
+                if self.stream is not None and self.ttft_ms is not None:
+                    after_first_s = (self._latency_ms() - self.ttft_ms) / 1000
+                    speed = completion / after_first_s if after_first_s > 0 else None
+            text_bytes = self.planned.needs.text_bytes
+            if prompt and text_bytes >= _LEAST_TEXT_BYTES and not self._estimated:
+                bytes_per_token = text_bytes / prompt
         self.exchange.gateway.statistics.observe(
             self.candidate.deployment.name,
             ttft_ms=self.ttft_ms,
             tokens_per_s=speed,
-            output_tokens=tokens // self.attempt.choices if tokens else None,
-            bytes_per_token=self._bytes_per_token(usage),
+            output_tokens=output_tokens,
+            bytes_per_token=bytes_per_token,
         )
-
-    def _bytes_per_token(self, usage: Usage | None) -> float | None:
-        """How the provider's tokenizer took the prompt; None where it did not say or the prompt is mostly framing."""
-        text_bytes = self.planned.needs.text_bytes
-        if usage is None or self._estimated or text_bytes < _LEAST_TEXT_BYTES or not usage.prompt_tokens:
-            return None
-        return text_bytes / usage.prompt_tokens
 
     def _estimate(self, output_bytes: int) -> Usage:
         self._estimated = True
@@ -437,8 +460,9 @@ class Call:
     def _latency_ms(self) -> int:
         return int((self.exchange.gateway.monotonic() - self.started) * 1000)
 
-    def _record(self, settlement: str, usage: Usage, error: BaseException | None) -> None:
+    def _record(self, settlement: str, error: BaseException | None) -> None:
         deployment = self.candidate.deployment
+        prompt, completion = self.tokens
         self.exchange.attempts.append(
             AttemptRecord(
                 deployment=deployment.name,
@@ -447,8 +471,8 @@ class Call:
                 provider=deployment.provider.name,
                 error=None if error is None else getattr(error, "code", None) or type(error).__name__,
                 cost_nano_usd=self.cost_nano,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
             )
         )
 

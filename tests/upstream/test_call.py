@@ -24,6 +24,8 @@ def test_books_that_fail_keep_no_place_at_the_provider() -> None:
         gateway=SimpleNamespace(ledger=SimpleNamespace(settle=settle), monotonic=lambda: 0.0),
     )
     call.started, call.attempt = 0.0, None
+    call.stream = call.share = call.ttft_ms = None
+    call._concluded = call._estimated = False
     call.completion = SimpleNamespace(usage=Usage(input=1), service_tier=None)
     call.response = SimpleNamespace(status=200, head=b"", finish=lambda: done.append("finish"), abort=lambda: None)
     call.permit = SimpleNamespace(settle=lambda verdict, **_: done.append(verdict))
