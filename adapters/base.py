@@ -24,10 +24,20 @@ NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
 class Stamp(Struct, frozen=True):
     """What an answer needs and some providers do not give; made by the gateway, since adapters have no clock."""
 
-    id: str
-    """`chatcmpl-…`, unique to the request."""
-    created: int
-    """Whole seconds since the epoch."""
+    request_id: str
+    """`req_…`, the gateway's own."""
+    at: float
+    """When the request came, seconds since the epoch."""
+
+    @property
+    def id(self) -> str:
+        """`chatcmpl-…`, unique to the request."""
+        return "chatcmpl-" + self.request_id.removeprefix("req_")
+
+    @property
+    def created(self) -> int:
+        """Whole seconds since the epoch."""
+        return int(self.at)
 
 
 class Completion(Struct, frozen=True):

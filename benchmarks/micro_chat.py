@@ -13,7 +13,7 @@ from gateway.chat import parse_chat
 from gateway.types import Capability, Deployment, Model, Provider, mask_of
 
 ROUNDS = 1_000
-_STAMP = Stamp(id="chatcmpl-1", created=1_790_000_000)
+_STAMP = Stamp("req_1", 1_790_000_000)
 _IDENTITY = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_790_000_000, "model": "m"}
 _USAGE = {"prompt_tokens": 412, "completion_tokens": 50, "total_tokens": 462}
 

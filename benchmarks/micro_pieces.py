@@ -38,7 +38,7 @@ from gateway.types import Capability, Deployment, Model, Provider, mask_of
 
 ROUNDS = 1_000
 _AUTHORIZATION = b"Bearer benchmark-app-key-0123456789"
-_STAMP = Stamp(id="chatcmpl-1", created=1_790_000_000)
+_STAMP = Stamp("req_1", 1_790_000_000)
 
 
 def main() -> None:

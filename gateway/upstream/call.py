@@ -169,7 +169,7 @@ class Call:
         self.response = response = await gateway.upstream.send(endpoint, body, timeouts, extra)
         if response.status != 200:
             raise await _refusal(adapter, response)
-        stamp = Stamp(id="chatcmpl-" + self.exchange.request_id[4:], created=int(self.exchange.at))
+        stamp = Stamp(self.exchange.request_id, self.exchange.at)
         if chat.stream:
             self.stream = adapter.stream(chat, stamp)
             self.attempt.meter = self._output_tokens

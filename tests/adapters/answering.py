@@ -13,7 +13,7 @@ from gateway.chat import Chat, parse_chat
 from gateway.types import Deployment, Model, Provider, Secret
 
 FIXTURES = Path(__file__).parent / "fixtures"
-STAMP = Stamp("chatcmpl-0123456789", 1_795_219_200)
+STAMP = Stamp("req_0123456789", 1_795_219_200)
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
 
 

@@ -126,7 +126,7 @@ def test_calls_without_ids_get_ids_that_differ_between_answers(adapter: str) -> 
     """A conversation holds the calls of many answers; streamed or not, a call has one id."""
     whole, events = _CALLS[adapter]
     ids = set()
-    for stamp in (STAMP, Stamp("chatcmpl-another", 1)):
+    for stamp in (STAMP, Stamp("req_another", 1)):
         answer = json.loads(ADAPTERS[adapter].completion(json.dumps(whole).encode(), CHAT, stamp).body)
         (call,) = answer["choices"][0]["message"]["tool_calls"]
         out = ADAPTERS[adapter].stream(CHAT, stamp).feed(b"".join(framed(adapter, *event) for event in events))

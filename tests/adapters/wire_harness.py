@@ -27,7 +27,7 @@ from gateway.types import Deployment, Model, Provider, Secret, Usage
 
 ROOT = Path(__file__).resolve().parents[2]
 WIRE = Path(os.environ.get("TIERGATE_WIRE") or ROOT.parent / "shared" / "wire")
-STAMP = Stamp("chatcmpl-0123456789", 1_790_000_000)
+STAMP = Stamp("req_0123456789", 1_790_000_000)
 CHUNKINGS = ("event", "whole", "byte", "random", "split", "crlf", "lf", "nospace", "comments")
 """Ways of cutting a body, as `tools/replay.py` names them."""
 
