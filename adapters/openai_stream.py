@@ -170,17 +170,25 @@ class OpenAiStream(ChatStream):
             self._identity = {"id": chunk.id, "object": _CHUNK, "created": chunk.created, "model": chunk.model}
         elif not self._goes_on(chunk) or chunk.usage is not None or delta.role is not UNSET or not state.plain:
             return None
-        said = [(key, text) for key in _TEXT_KEYS if (text := getattr(delta, key)) is not None]
-        for _, text in said:
-            self.output_bytes += utf8_size(text)
+        said = 0
+        only = ""
+        for key, text in (
+            ("content", delta.content),
+            ("reasoning_content", delta.reasoning_content),
+            ("refusal", delta.refusal),
+        ):
+            if text is not None:
+                said += 1
+                only = key
+                self.output_bytes += utf8_size(text)
         if chunk.service_tier is not None:
             self.service_tier = chunk.service_tier
         self.started = True
         if choice.finish_reason is not None:
             state.finished = True
             self._template = None  # nothing more is to be said
-        elif len(said) == 1 and delta.role is UNSET:
-            self._template = learned(block, said[0][0])
+        elif said == 1 and delta.role is UNSET:
+            self._template = learned(block, only)
         return block
 
     def _plain_usage(self, chunk: PlainChunk, block: bytes) -> bytes | None:

@@ -8,30 +8,24 @@ is none could look like one, a second call behind the first one's arguments, so 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
-@dataclass(frozen=True, slots=True)
 class Template:
     """`data: {…"delta":{"content":"` and `"},…}` with its blank line."""
 
-    prefix: bytes
-    suffix: bytes
-    counted: bool = False
-    """Whether a text that holds a quote without a backslash must not be taken for one."""
-    joint: bytes = field(init=False)
-    """What stands between the texts of two such events."""
-    size: int = field(init=False)
-    """Bytes of such an event without its text."""
-    quotes: int = field(init=False)
-    """Quotes of such an event without its text."""
+    __slots__ = ("counted", "joint", "prefix", "size", "suffix")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "joint", self.suffix + self.prefix)
-        object.__setattr__(self, "size", len(self.joint))
-        object.__setattr__(self, "quotes", self.joint.count(b'"'))
+    def __init__(self, prefix: bytes, suffix: bytes, *, counted: bool = False) -> None:
+        self.prefix = prefix
+        self.suffix = suffix
+        self.counted = counted
+        """Whether a text that holds a quote without a backslash must not be taken for one."""
+        self.joint = suffix + prefix
+        """What stands between the texts of two such events."""
+        self.size = len(self.joint)
+        """Bytes of such an event without its text."""
 
     def run(self, text: bytes, at: int, *, alone: bool) -> tuple[int, int]:
         """Where the run of such events that begins at `at` ends, and how many they are; (`at`, 1) where it is none.
@@ -52,7 +46,9 @@ class Template:
 
     def _quoted(self, text: bytes, at: int, stop: int, count: int) -> bool:
         """Whether all quotes in these events are their own or have a backslash; False where that is not certain."""
-        return not self.counted or (text.count(b'"', at, stop) - text.count(b'\\"', at, stop) == count * self.quotes)
+        if not self.counted:
+            return True
+        return text.count(b'"', at, stop) - text.count(b'\\"', at, stop) == count * self.joint.count(b'"')
 
 
 def learned(block: bytes, key: str, *, counted: bool = False) -> Template | None:
@@ -64,4 +60,4 @@ def learned(block: bytes, key: str, *, counted: bool = False) -> Template | None
     text = _STRING.search(block, start)
     if text is None or block[start : text.start()].strip() != b":":
         return None
-    return Template(block[: text.start() + 1], block[text.end() - 1 :], counted)
+    return Template(block[: text.start() + 1], block[text.end() - 1 :], counted=counted)

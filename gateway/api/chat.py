@@ -163,7 +163,7 @@ def whole(exchange: Exchange, call: Call) -> Answer:
     """A buffered answer, booked before it is sent, so that whoever sees it is in the books."""
     assert call.completion is not None
     cost = call.complete()
-    lines = b"%bx-gateway-cost-usd: %b\r\n" % (_lines(exchange, call), usd(cost).encode())
+    lines = b"%bx-gateway-cost-usd: %b\r\n" % (_lines(exchange, call), usd(cost))
     return Answer(200, lines, call.completion.body)
 
 

@@ -68,7 +68,8 @@ def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
         lines += _TOKENS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
     if headroom.budget is not None and headroom.budget_left_nano is not None:
         budget, left_usd = headroom.budget, usd(max(0, headroom.budget_left_nano + freed_nano))
-        lines += f"x-gateway-budget: {budget.scope} {budget.per}; left_usd={left_usd}\r\n".encode("ascii", "replace")
+        scope = budget.scope.encode("ascii", "replace")
+        lines += b"x-gateway-budget: %b %b; left_usd=%b\r\n" % (scope, budget.per.encode(), left_usd)
     return lines
 
 
@@ -85,15 +86,14 @@ def retirement_headers(model: Model) -> HeaderLines:
     return lines
 
 
-def usd(nano: int) -> str:
-    """Nano-USD as a decimal string in dollars, without trailing zeros: 412_000 -> `0.000412`."""
-    whole, rest = divmod(nano, NANO_PER_USD)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
+def usd(nano: int) -> bytes:
+    """Nano-USD as a decimal in dollars, without trailing zeros: 412_000 -> `0.000412`."""
+    return (b"%d.%09d" % divmod(nano, NANO_PER_USD)).rstrip(b"0").rstrip(b".")
 
 
 def with_cost(last: bytes, nano: int) -> bytes:
     """A stream's last bytes with the cost in their usage object, where they have one."""
-    return _USAGE.sub(b'"usage":{"cost_usd":"%b",' % usd(nano).encode(), last, count=1)
+    return _USAGE.sub(b'"usage":{"cost_usd":"%b",' % usd(nano), last, count=1)
 
 
 def _duration(seconds: float) -> bytes:
