@@ -12,7 +12,7 @@ from adapters.events import unreadable
 from adapters.failures import failure, read_problem
 from adapters.openai_stream import is_forced
 from adapters.repair import SERVICE_TIERS, decode, finish_reason, repair_calls, repair_logprobs, repair_text
-from adapters.usage import Told, is_openai_usage, read_usage, repaired_usage, usage_of
+from adapters.usage import Told, judged, read_usage, repaired_usage
 from gateway.chat import Chat
 from gateway.types import Usage
 
@@ -84,8 +84,8 @@ def read_completion(body: bytes, chat: Chat, stamp: Stamp) -> Completion:
         answer = _answer.decode(body)
     except NOT_JSON:
         return _repaired(body, chat, stamp)
-    usage = usage_of(answer.usage)
-    if not is_openai_usage(answer.usage, usage) or not _finishes_right(answer, chat):
+    usage, right = judged(answer.usage)
+    if not right or not _finishes_right(answer, chat):
         return _repaired(body, chat, stamp)
     return Completion(body, usage, answer.model, answer.service_tier)
 
@@ -184,7 +184,7 @@ def _repair_usage(answer: dict[str, Any]) -> Usage | None:
     if told is None or not isinstance(raw, dict):
         answer.pop("usage", None)
         return None
-    usage = usage_of(told)
-    if not is_openai_usage(told, usage):
+    usage, right = judged(told)
+    if not right:
         answer["usage"] = repaired_usage(raw, usage)
     return usage

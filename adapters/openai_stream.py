@@ -22,7 +22,7 @@ from adapters.framing import FramingError, SseSplitter, parse_events
 from adapters.plain_chunk import PlainChunk, plain_chunk
 from adapters.repair import SERVICE_TIERS, decode
 from adapters.template import Template, learned
-from adapters.usage import is_openai_usage, read_usage, repaired_usage, usage_of
+from adapters.usage import judged, read_usage, repaired_usage
 from gateway.chat import Chat
 from gateway.errors import UpstreamError
 from gateway.types import Usage
@@ -116,11 +116,12 @@ class OpenAiStream(ChatStream):
             return self._usage_block
         raw = self._told
         told = read_usage(raw)
-        if told is None or usage_of(told) != usage or not isinstance(raw, dict):
-            right = openai_usage(usage)
+        known, right = (None, False) if told is None else judged(told)
+        if known != usage or not isinstance(raw, dict):
+            shown = openai_usage(usage)
         else:
-            right = raw if is_openai_usage(told, usage) else repaired_usage(raw, usage)
-        return _framed({**self._identity, "choices": [], "usage": right})
+            shown = raw if right else repaired_usage(raw, usage)
+        return _framed({**self._identity, "choices": [], "usage": shown})
 
     # ------------------------------------------------------------------------------------------------------- relaying
 
@@ -196,8 +197,8 @@ class OpenAiStream(ChatStream):
         told = chunk.usage
         if told is None or told.prompt_tokens is None or not self._goes_on(chunk):
             return None
-        usage = usage_of(told)
-        if not is_openai_usage(told, usage):
+        usage, right = judged(told)
+        if not right:
             return None
         self.usage = self._told_usage = usage
         self._usage_block = block
@@ -327,9 +328,10 @@ class OpenAiStream(ChatStream):
         """Keeps what the chunk tells of usage for the end and takes it out of the chunk."""
         raw = chunk.get("usage") or _usage_elsewhere(chunk)
         if raw is not None and (told := read_usage(raw)) is not None:
-            self.usage = self._told_usage = usage_of(told)
+            usage, right = judged(told)
+            self.usage = self._told_usage = usage
             self._told = raw
-            right = chunk.get("choices") == [] and is_openai_usage(told, self.usage) and self._is_ours(chunk)
+            right = right and chunk.get("choices") == [] and self._is_ours(chunk)
             self._usage_block = block if right and _is_simple(block) else b""
         if chunk.get("usage") is None:
             return False

@@ -64,12 +64,18 @@ def read_usage(raw: object) -> Told | None:
 
 def usage_of(told: Told) -> Usage:
     """The disjoint buckets. What cannot be (more cached than sent) is cut to what can."""
+    return judged(told)[0]
+
+
+def judged(told: Told) -> tuple[Usage, bool]:
+    """`usage_of()`, and whether an OpenAI client would read the same from the provider's own object."""
     prompt = told.prompt_tokens or 0
     completion = told.completion_tokens or 0
+    total = told.total_tokens or 0
     given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
     spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
     reasoning = spent.reasoning_tokens or 0
-    if reasoning > completion or (told.total_tokens or 0) > prompt + completion:
+    if reasoning > completion or total > prompt + completion:
         prompt, completion, reasoning = _with_what_stands_beside(told, prompt, completion, reasoning)
     cached = given.cached_tokens or told.prompt_cache_hit_tokens or told.num_cached_tokens or told.cached_tokens or 0
     written = given.cache_write_tokens or 0
@@ -81,7 +87,7 @@ def usage_of(told: Told) -> Usage:
     if reasoning + audio_out > completion:
         audio_out = min(audio_out, completion)
         reasoning = min(reasoning, completion - audio_out)
-    return Usage(
+    usage = Usage(
         input=prompt - cached - written - audio_in,
         cache_read=cached,
         cache_write_5m=written,
@@ -89,6 +95,13 @@ def usage_of(told: Told) -> Usage:
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
+    )
+    return usage, (
+        prompt == told.prompt_tokens
+        and completion == told.completion_tokens
+        and prompt + completion == told.total_tokens
+        and cached == (given.cached_tokens or 0)
+        and reasoning == (spent.reasoning_tokens or 0)
     )
 
 
@@ -120,20 +133,6 @@ def _with_what_stands_beside(told: Told, prompt: int, completion: int, reasoning
 
 def _cached(told: Told) -> tuple[int | None, ...]:
     return told.prompt_cache_hit_tokens, told.num_cached_tokens, told.cached_tokens
-
-
-def is_openai_usage(told: Told, usage: Usage) -> bool:
-    """Whether an OpenAI client would read from the provider's own object what `usage` says."""
-    given = told.prompt_tokens_details or _NO_PROMPT_DETAILS
-    spent = told.completion_tokens_details or _NO_COMPLETION_DETAILS
-    prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    return (
-        told.prompt_tokens == prompt
-        and told.completion_tokens == completion
-        and told.total_tokens == prompt + completion
-        and (given.cached_tokens or 0) == usage.cache_read
-        and (spent.reasoning_tokens or 0) == usage.reasoning
-    )
 
 
 def repaired_usage(raw: Mapping[str, Any], usage: Usage) -> dict[str, Any]:

@@ -178,12 +178,13 @@ class Call:
         else:
             content = await response.read()
             self._first_byte()
-            self.completion = self._counted(adapter.completion(content, chat, stamp))
+            completion = adapter.completion(content, chat, stamp)
+            told = completion.usage is not None and is_plausible(completion.usage)
+            self.completion = completion if told else self._counted(completion)
 
     def _counted(self, completion: Completion) -> Completion:
-        """The answer with a usage: ours, in its body too, where the provider told none that can be."""
-        if self._believed(completion.usage) is not None:
-            return completion
+        """The answer with a usage of ours, in its body too: the provider told none that can be."""
+        self._believed(completion.usage)  # says so in the log
         usage = self._estimate(output_bytes_of(completion.body))
         return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
 
