@@ -173,7 +173,7 @@ def parse_chat(body: bytes) -> Chat:
             escaped = b"\\" in body and _ESCAPE.search(body) is not None
         else:
             body.decode()  # raw members are not checked for UTF-8 by the scan
-        if _beside(bytes(members["messages"]), body).count(b'"model"') > 1:
+        if _may_repeat_model(body, bytes(members["messages"])):
             _refuse_repeated_keys(body)
     except msgspec.ValidationError as error:
         message, param = _where(str(error))
@@ -215,16 +215,17 @@ def _unreadable(body: bytes, error: str) -> str:
     return f"The request body is not valid JSON: {error}"
 
 
-def _beside(messages: bytes, body: bytes) -> bytes:
-    """The body without its messages, so that a long conversation need not be searched; all of it where in doubt.
+def _may_repeat_model(body: bytes, messages: bytes) -> bool:
+    """Whether `"model"` stands more than once in the body beside its messages, so that a long conversation need not be
+    searched; in all of it where in doubt.
 
     What stands behind a first `"messages"` and its colon is a value of the body, so no top-level key is lost with it.
     """
     key = body.find(b'"messages"')
     start = body.find(b"[", key, key + 16)
     if key < 0 or start < 0 or not body.startswith(messages, start):
-        return body
-    return body[:start] + body[start + len(messages) :]
+        return body.count(b'"model"') > 1
+    return body.count(b'"model"', 0, start) + body.count(b'"model"', start + len(messages)) > 1
 
 
 def _refuse_repeated_keys(body: bytes) -> None:
