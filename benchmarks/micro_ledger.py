@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from gateway.ledger.account import account_of
 from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Budget, Cap, Limits
@@ -32,6 +33,10 @@ LIMITS = Limits(
     rpm=(Cap("k:8f3k2", 10**8),),
     tpm=(Cap("k:8f3k2", 10**11),),
 )
+ACCOUNT = (
+    *("main", "8f3k2", "search", (), "fast", "fast"),
+    *("gpt-5-mini", "openai", "openai/gpt-5-mini", PRICE.price_id, "0123456789ab"),
+)
 CHANCE = random.Random(7)
 
 
@@ -40,16 +45,8 @@ def attempt() -> Attempt:
     return Attempt(
         request_id=new_request_id(now, CHANCE),
         at=now,
-        tenant="main",
-        key="8f3k2",
-        team="search",
-        alias="fast",
-        tier="fast",
-        model="gpt-5-mini",
-        provider="openai",
-        deployment="openai/gpt-5-mini",
+        account=account_of(*ACCOUNT),
         price=PRICE,
-        catalog="0123456789ab",
         input_tokens=528,
         input_bound_tokens=2048,
         output_limit_tokens=16384,

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.ledger.account import SEPARATOR
 from gateway.ledger.exchange import tag
-from gateway.ledger.records import METRICS, SEPARATOR
+from gateway.ledger.records import METRICS
 from gateway.ledger.reports import report
 from gateway.storage.client import Store, connect
 from gateway.storage.embedded import EmbeddedStore

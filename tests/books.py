@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from gateway.ledger.account import account_of
 from gateway.ledger.archive import Archive
 from gateway.ledger.attempt import Attempt, new_request_id
 from gateway.ledger.exchange import tag
@@ -33,22 +34,28 @@ def attempt(**changes: Any) -> Attempt:
     given: dict[str, Any] = {
         "request_id": new_request_id(now, CHANCE),
         "at": now,
-        "tenant": "main",
-        "key": "k1",
-        "team": "search",
-        "alias": "fast",
-        "tier": "fast",
-        "model": "m1",
-        "provider": "acme",
-        "deployment": "acme/m1",
         "price": PRICE,
-        "catalog": "0123456789ab",
         "input_tokens": 10,
         "input_bound_tokens": 100,
         "output_tokens": 180,
         **changes,
     }
-    return Attempt(**given)
+    price = given["price"]
+    members = {
+        "tenant": "main",
+        "key": "k1",
+        "team": "search",
+        "tags": (),
+        "alias": "fast",
+        "tier": "fast",
+        "model": "m1",
+        "provider": "acme",
+        "deployment": "acme/m1",
+        "price_id": price.price_id if price else "",
+        "catalog": "0123456789ab",
+    }
+    account = account_of(*(given.pop(name, member) for name, member in members.items()))
+    return Attempt(account=account, **given)
 
 
 NO_SLABS = 10**9

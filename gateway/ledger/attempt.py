@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from gateway.ledger.account import Account
 from gateway.ledger.limits import Limits, Window
 from gateway.types import Price
 
@@ -21,6 +22,10 @@ MAX_RETRY = 15
 LEAST_OUTPUT_TOKENS = 1024
 """What a hard budget must still afford where the tier says nothing else."""
 
+_VERSION = 0x7 << 76 | 0b10 << 62
+_CHANCE = 0xFFF << 64 | (1 << 62) - 0x10
+"""The bits of a UUIDv7 that say that it is one, and those that chance fills, in its lower 80."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,10 +34,7 @@ def new_request_id(at: float, chance: random.Random) -> str:
 
     Source of the layout: https://www.rfc-editor.org/rfc/rfc9562#section-5.7 (read 2026-11-21).
     """
-    bits = chance.getrandbits(74)
-    high = 0x7000 | bits >> 62
-    low = (0x2 << 62) | (bits & ((1 << 62) - 1))
-    return f"req_{int(at * 1000):012x}{high:04x}{low & ~0xF:016x}"
+    return f"req_{int(at * 1000) << 80 | chance.getrandbits(80) & _CHANCE | _VERSION:032x}"
 
 
 class Attempt(msgspec.Struct, kw_only=True, eq=False):
@@ -46,17 +48,9 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     """From `new_request_id`."""
     at: float
     """When it started, epoch seconds."""
-    tenant: str
-    key: str
-    alias: str
-    model: str
-    provider: str
-    deployment: str
+    account: Account
     price: Price | None
-    catalog: str
-    team: str = ""
-    tags: tuple[tuple[str, str], ...] = ()
-    tier: str | None = None
+    """The row that the account names."""
     stream: bool = False
     retry: int = 0
     input_tokens: int = 0
@@ -73,7 +67,6 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
 
     # The ledger's own.
     aid: str = ""
-    price_id: str = ""
     state: State = "new"
     limits: Limits | None = None
     enforced: bool = False
@@ -99,10 +92,13 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         if len(request_id) != 36 or request_id[-1] != "0" or not 0 <= retry <= MAX_RETRY:
             raise ValueError(f"attempt {retry} of {request_id!r}: want an id of new_request_id() and a number up to 15")
         self.aid = f"{request_id[4:35]}{retry:x}"
-        if self.price is not None:
-            self.price_id = self.price.price_id
         if not self.input_bound_tokens:
             self.input_bound_tokens = self.input_tokens
+
+    @property
+    def tenant(self) -> str:
+        """Whose books it is kept in."""
+        return self.account.tenant
 
     @property
     def expected_tokens(self) -> int:
@@ -111,22 +107,13 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
 
     def seal(self) -> bytes:
         """Pins everything known before sending as JSON; the first half of the journal entry, encoded once."""
-        self.envelope = _encode(
+        # Raw is copied as it is, and so stands for several members here.
+        self.envelope = envelope = _encode(
             (
                 self.aid,
                 self.request_id,
                 self.at,
-                self.tenant,
-                self.key,
-                self.team,
-                self.tags,
-                self.alias,
-                self.tier,
-                self.model,
-                self.provider,
-                self.deployment,
-                self.price_id,
-                self.catalog,
+                self.account.sealed,
                 self.stream,
                 self.retry,
                 self.input_tokens,
@@ -136,4 +123,4 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
                 self.slab,
             )
         )
-        return self.envelope
+        return envelope

@@ -161,7 +161,7 @@ def _item(correction: Correction) -> Booking:
         unpriced=bool(numbers[UNPRICED]),
         reason=reason,
     )
-    text = "A " + ",".join(map(str, differences)) + " " + line(encode(envelope), encode(ending))
+    text = "A " + ",".join(map(str, differences)) + " " + line(encode(envelope), encode(ending)).decode()
     return (
         envelope.aid,
         aid_hour(envelope.aid),

@@ -92,9 +92,10 @@ class Exchange:
             await self._announce(tenant, held=bool(reservations))
         script = self._normal if reservations else self._when_full
         for sums, apart in (add_up(finishes), (None, range(len(finishes)))):
-            single = [finishes[index] for index in apart]
-            payload = _encode((self._owner, at * 1000, single, reservations, renewals, sums, told))
-            reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload))
+            single = [_told(finishes[index]) for index in apart]
+            lines, summed = (b"", None) if sums is None else (sums.lines, sums[:-1])
+            payload = _encode((self._owner, at * 1000, single, reservations, renewals, summed, told))
+            reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload, lines))
             if reply is None:  # some of those added up have ended before: now each is told by itself
                 continue
             if reply.exceptions:  # Lua counts from one
@@ -162,6 +163,11 @@ def source_of(*names: str) -> str:
 def tag(tenant: str) -> str:
     """The beginning of every key of a tenant; its braces keep all of them in one slot of a cluster."""
     return f"{{t:{tenant}}}:"
+
+
+def _told(ending: Booking) -> Booking:
+    """An ending as finish.lua takes it: MessagePack of Lua knows no bytes but as text."""
+    return *ending[:9], ending[9].decode(), *ending[10:]
 
 
 def _short(error: Exception) -> str:

@@ -20,7 +20,7 @@ def worst_case(attempt: Attempt, limits: Limits) -> tuple[int, int | None]:
     if price is None:
         raise RoutingError(
             Kind.NO_CANDIDATE,
-            f"{attempt.deployment} has no price in force, so it cannot serve a key that has a budget.",
+            f"{attempt.account.deployment} has no price in force, so it cannot serve a key that has a budget.",
         )
     cap, most_tokens = attempt.output_tokens, attempt.output_limit_tokens
     if cap is None or (most_tokens is not None and most_tokens < cap):

@@ -242,7 +242,7 @@ class Ledger:
         if attempt.state != "sent":
             raise RuntimeError(f"attempt {attempt.aid} is settled before it was begun")
         if not is_plausible(usage):
-            log.error("usage_out_of_range", attempt=attempt.aid, deployment=attempt.deployment)
+            log.error("usage_out_of_range", attempt=attempt.aid, deployment=attempt.account.deployment)
             usage, usage_source = Usage(input=attempt.input_tokens, output=attempt.progress_tokens), "estimated"
         numbers = usage_numbers(usage)
         if service_tier is not None and len(service_tier) > 64:

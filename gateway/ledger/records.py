@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.ledger.account import Account, account_of
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.limits import Window
 from gateway.types import Price, Settlement, Usage, UsageSource
@@ -20,8 +21,6 @@ METRICS = ("attempts", *USAGE_FIELDS, "cost_nano", "estimated", "void", "unprice
 """What a roll-up cell sums up, in the order of its numbers. Only ever added to, at the end: older cells are shorter."""
 DIMENSIONS = ("key", "tier", "model", "provider", "deployment", "price_id", "team")
 """What a roll-up cell is named by, in the order of its name."""
-SEPARATOR = "\x1f"
-
 encode = msgspec.json.Encoder().encode
 
 
@@ -56,6 +55,23 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     """Attempt id of the slab that its hold was taken from."""
 
     @property
+    def account(self) -> Account:
+        """What it has in common with others."""
+        return account_of(
+            self.tenant,
+            self.key,
+            self.team,
+            self.tags,
+            self.alias,
+            self.tier,
+            self.model,
+            self.provider,
+            self.deployment,
+            self.price_id,
+            self.catalog,
+        )
+
+    @property
     def is_slab(self) -> bool:
         """Whether it is a slab itself: nothing that is sent lacks a model."""
         return not self.model
@@ -84,7 +100,8 @@ class Ending(msgspec.Struct, array_like=True, frozen=True):
 def numbers_of(envelope: Envelope, ending: Ending) -> tuple[int, ...]:
     """What an attempt's first entry adds to the sums, in the order of `METRICS`."""
     guessed = ending.outcome == "E" or ending.usage_source in ("estimated", "held")
-    return _numbers(envelope, ending.usage, ending.cost_nano, guessed, ending.outcome == "V", ending.unpriced)
+    void = ending.outcome == "V"
+    return _numbers(ending.usage, ending.cost_nano, guessed, void, ending.unpriced, envelope.sdk_retry)
 
 
 def entry(envelope: Envelope, ending: Ending) -> dict[str, Any]:
@@ -128,29 +145,21 @@ encode_price = msgspec.json.Encoder().encode
 decode_price = msgspec.json.Decoder(Price).decode
 
 
-def line(envelope: bytes, ending: bytes) -> str:
+def line(envelope: bytes, ending: bytes) -> bytes:
     """A journal entry, from its halves as JSON."""
-    return f"[{envelope.decode()},{ending.decode()}]"
+    return b"[%b,%b]" % (envelope, ending)
 
 
 def usage_numbers(usage: Usage) -> tuple[int, ...]:
-    """A usage as the plain numbers that endings carry."""
-    return (
-        usage.input,
-        usage.cache_read,
-        usage.cache_write_5m,
-        usage.cache_write_1h,
-        usage.output,
-        usage.reasoning,
-        usage.audio_in,
-        usage.audio_out,
-        usage.images,
-        usage.characters,
-    )
+    """A usage as the plain numbers that endings carry, in the order of `USAGE_FIELDS`."""
+    return msgspec.structs.astuple(usage)
 
 
 Booking = tuple[Any, ...]
-"""One item for finish.lua, in the order its head describes."""
+"""One item for finish.lua, in the order its head describes; its journal line is bytes still."""
+
+Cells = tuple[str, str, str, tuple[str, ...]]
+"""Where an attempt is summed up: hour, day, the name of its cell, and of those of its tags."""
 
 
 def booking(
@@ -158,7 +167,7 @@ def booking(
     outcome: Outcome,
     nano: int,
     usage: tuple[int, ...],
-    text: str,
+    text: bytes,
     *,
     may_be_held: bool,
     unpriced: bool = False,
@@ -167,19 +176,15 @@ def booking(
 ) -> Booking:
     """How an attempt ended, as the store books it; `text` is the journal line."""
     aid = attempt.aid
-    hour, day, dimension, tagged = cells(attempt)
     return (
         aid,
         aid_hour(aid),
         outcome,
         nano,
         may_be_held,
-        hour,
-        day,
-        dimension,
-        _numbers(attempt, usage, nano, estimated or outcome == "E", outcome == "V", unpriced),
-        tagged,
-        [(w.counter, w.limit_nano, w.forget_at) for w in attempt.windows],
+        _cells(attempt.account, attempt.at // 3600),
+        _numbers(usage, nano, estimated or outcome == "E", outcome == "V", unpriced, attempt.sdk_retry),
+        attempt.windows,
         corrections,
         text,
         attempt.slab,
@@ -188,18 +193,20 @@ def booking(
 
 
 def _numbers(
-    attempt: Attempt | Envelope, usage: tuple[int, ...], nano: int, guessed: bool, void: bool, unpriced: bool
+    usage: tuple[int, ...], nano: int, guessed: bool, void: bool, unpriced: bool, sdk_retry: int
 ) -> tuple[int, ...]:
-    return 1, *usage, nano, int(guessed), int(void), int(unpriced), int(attempt.sdk_retry > 0), 0
+    return 1, *usage, nano, 1 if guessed else 0, 1 if void else 0, 1 if unpriced else 0, 1 if sdk_retry else 0, 0
 
 
-def cells(attempt: Attempt | Envelope) -> tuple[str, str, str, tuple[str, ...]]:
-    """Where an attempt is summed up: hour, day, the name of its cell, and of those of its tags."""
-    hour, day = _periods(int(attempt.at) // 3600)
-    names = (attempt.key, attempt.tier or "", attempt.model, attempt.provider, attempt.deployment, attempt.price_id)
-    dimension = SEPARATOR.join((*names, attempt.team))
-    tagged = tuple([f"{_plain(name)}{SEPARATOR}{_plain(value)}{SEPARATOR}{dimension}" for name, value in attempt.tags])
-    return hour, day, dimension, tagged
+def cells(attempt: Attempt | Envelope) -> Cells:
+    """Where an attempt is summed up."""
+    return _cells(attempt.account, attempt.at // 3600)
+
+
+@lru_cache(4096)
+def _cells(account: Account, hours: float) -> Cells:
+    hour = strftime("%Y%m%d%H", gmtime(hours * 3600))
+    return hour, hour[:8], account.cell, account.tag_cells
 
 
 def tombstone(aid: str, corrections: tuple[tuple[str, int, int], ...] = ()) -> Booking:
@@ -207,19 +214,15 @@ def tombstone(aid: str, corrections: tuple[tuple[str, int, int], ...] = ()) -> B
 
     A slab ends so too; it gives back the rates that it did not use.
     """
-    return aid, aid_hour(aid), "X", 0, True, "", "", "", (), (), (), corrections, "", "", 0
+    return aid, aid_hour(aid), "X", 0, True, ("", "", "", ()), (), (), corrections, b"", "", 0
 
 
 def aid_hour(aid: str) -> int:
     """Hours since the epoch at the making of an attempt id."""
-    return int(aid[:12], 16) // 3_600_000
+    return _hour(aid[:11])
 
 
 @lru_cache(64)
-def _periods(hours: int) -> tuple[str, str]:
-    text = strftime("%Y%m%d%H", gmtime(hours * 3600))
-    return text, text[:8]
-
-
-def _plain(text: str) -> str:
-    return text.replace(SEPARATOR, " ")
+def _hour(sixteen_ms: str) -> int:
+    """Of the milliseconds less their last digit: many attempts have it in common, and hours begin where it changes."""
+    return int(sixteen_ms, 16) // 225_000

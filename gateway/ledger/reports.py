@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from gateway.ledger.account import SEPARATOR
 from gateway.ledger.exchange import tag
-from gateway.ledger.records import DIMENSIONS, METRICS, SEPARATOR
+from gateway.ledger.records import DIMENSIONS, METRICS
 from gateway.ledger.refusal import usd
 from gateway.storage.client import Store
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import GatewayUnavailable
+from gateway.ledger.account import account_of
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.holds import hold_again, rated_tokens, reservation
 from gateway.ledger.lane import Lane
@@ -223,18 +224,12 @@ class Slabs:
         if demand.asking or rate < self._busy or now < demand.rests_until or lane.down_since is not None:
             return
         request_id, at = self._new_id()
+        asking = attempt.account
         own = Attempt(
             request_id=request_id,
             at=at,
-            tenant=limits.tenant,
-            key=attempt.key,
-            team=attempt.team,
-            alias="",
-            model="",
-            provider="",
-            deployment="",
+            account=account_of(limits.tenant, asking.key, asking.team, (), "", None, *("",) * 4, asking.catalog),
             price=None,
-            catalog=attempt.catalog,
         )
         store_now = self._now()
         own.limits = limits

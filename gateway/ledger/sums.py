@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.ledger.records import Booking
+from gateway.ledger.limits import Window
+from gateway.ledger.records import METRICS, Booking, Cells
+
+_COST = METRICS.index("cost_nano")
 
 
 class Sums(NamedTuple):
@@ -26,8 +29,8 @@ class Sums(NamedTuple):
     """Bucket, limit, what is to be corrected."""
     slabs: list[tuple[str, int]]
     """Slab, what is taken from it."""
-    lines: str
-    """The journal's, each with its `N `."""
+    lines: bytes
+    """The journal's, each with its `N `; given to the script as they are, beside the rest."""
 
 
 def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
@@ -36,59 +39,42 @@ def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
         return None, range(len(endings))
     apart: list[int] = []
     markers: dict[int, tuple[list[str], list[str]]] = {}
-    cells: dict[tuple[str, str, str, tuple[str, ...]], list[tuple[int, ...]]] = {}
-    budgets: dict[str, tuple[str, int, int, int]] = {}
+    metrics_of: dict[tuple[Cells, tuple[Window, ...]], list[tuple[int, ...]]] = {}
     rates: dict[tuple[str, int], int] = {}
     slabs: dict[str, int] = {}
-    lines: list[str] = []
+    lines: list[bytes] = []
     for index, ending in enumerate(endings):
         if ending[2] != "P" or ending[4]:  # not what the provider told, or it may hold something
             apart.append(index)
             continue
-        (
-            aid,
-            aid_hour,
-            _,
-            nano,
-            _,
-            hour,
-            day,
-            name,
-            metrics,
-            tags,
-            windows,
-            corrections,
-            line,
-            slab,
-            hold,
-        ) = ending
+        aid, aid_hour, _, nano, _, cells, metrics, windows, corrections, line, slab, hold = ending
         if (marked := markers.get(aid_hour)) is None:
             marked = markers[aid_hour] = [], []
         marked[0].append(aid)
         marked[1].append(f"P:{nano}:")
-        cell = hour, day, name, tags
-        if cell in cells:
-            cells[cell].append(metrics)
-        else:
-            cells[cell] = [metrics]
+        if (alike := metrics_of.get((cells, windows))) is None:
+            alike = metrics_of[cells, windows] = []
+        alike.append(metrics)
         lines.append(line)
-        for counter, limit, forget_at in windows:
-            before = budgets.get(counter)
-            budgets[counter] = counter, nano if before is None else before[1] + nano, limit, forget_at
         for bucket, limit, amount in corrections:
             rates[bucket, limit] = rates.get((bucket, limit), 0) + amount
         if slab:
             slabs[slab] = slabs.get(slab, 0) + min(nano, hold)
     if not lines:
         return None, apart
+    summed = {place: [*map(sum, zip(*alike, strict=True))] for place, alike in metrics_of.items()}
     return (
         Sums(
             [(hour, *marked) for hour, marked in markers.items()],
-            [(*cell, [*map(sum, zip(*rows, strict=True))]) for cell, rows in cells.items()],
-            [*budgets.values()],
+            [(*cells, metrics) for (cells, _), metrics in summed.items()],
+            [
+                (w.counter, metrics[_COST], w.limit_nano, w.forget_at)
+                for (_, windows), metrics in summed.items()
+                for w in windows
+            ],
             [(bucket, limit, amount) for (bucket, limit), amount in rates.items()],
             [*slabs.items()],
-            "N " + "\nN ".join(lines),
+            b"N " + b"\nN ".join(lines),
         ),
         apart,
     )

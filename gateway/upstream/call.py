@@ -17,6 +17,7 @@ from gateway.api.decide import Planned
 from gateway.api.exchange import Exchange
 from gateway.chat import Chat
 from gateway.errors import GatewayError, Kind, NoRoom, RoutingError, UpstreamError
+from gateway.ledger.account import account_of
 from gateway.ledger.attempt import LEAST_OUTPUT_TOKENS, Attempt
 from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage, is_plausible
 from gateway.ledger.limits import Headroom
@@ -104,20 +105,25 @@ class Call:
             tags = tuple({**dict(tags), **dict(planned.options.tags)}.items())
         if plan.arms:
             tags = (*tags, *(arm.tag for arm in plan.arms))
+        price = candidate.price
+        account = account_of(
+            caller.tenant,
+            caller.key_id,
+            caller.team,
+            tags,
+            plan.alias,
+            plan.tier,
+            deployment.model.name,
+            deployment.provider.name,
+            deployment.name,
+            "" if price is None else price.price_id,
+            planned.routing.snapshot.version,
+        )
         self.attempt = Attempt(
             request_id=exchange.request_id,
             at=gateway.clock(),
-            tenant=caller.tenant,
-            key=caller.key_id,
-            team=caller.team,
-            tags=tags,
-            alias=plan.alias,
-            tier=plan.tier,
-            model=deployment.model.name,
-            provider=deployment.provider.name,
-            deployment=deployment.name,
-            price=candidate.price,
-            catalog=planned.routing.snapshot.version,
+            account=account,
+            price=price,
             stream=planned.chat.stream,
             retry=len(exchange.attempts) if number is None else number,
             input_tokens=expected_input_tokens(needs, planned.facts.stats.get(deployment.name)),

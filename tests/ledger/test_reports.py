@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from gateway.ledger.account import SEPARATOR
 from gateway.ledger.attempt import new_request_id
 from gateway.ledger.exchange import Exchange, tag
 from gateway.ledger.journal import Journal
-from gateway.ledger.records import METRICS, SEPARATOR, booking, encode, line, usage_numbers
+from gateway.ledger.records import METRICS, booking, encode, line, usage_numbers
 from gateway.ledger.refusal import usd
 from gateway.ledger.reports import NO_TAG, report
 from gateway.types import Usage

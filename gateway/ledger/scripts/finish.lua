@@ -1,11 +1,13 @@
--- finish: books how attempts ended. Each item: {aid, hour of the aid, outcome P|E|V|X, nano, may be held, roll-up hour,
--- roll-up day, dimension, metrics, tag dimensions, {{budget counter, limit, forget at}..}, {{bucket, limit, requests or tokens to
--- correct}..}, journal line, slab or '', nano taken from the slab[, {when due, orphan}]}. X is a tombstone: it ends what was never sent, so that
--- a late reservation is refused; what it corrects are the rates that a slab gives back. An attempt that holds nothing of
--- its own is paid from its slab. An orphan is noted with the booking of its whole hold, until what it says replaces that.
+-- finish: books how attempts ended. Each item: {aid, hour of the aid, outcome P|E|V|X, nano, may be held, {roll-up hour,
+-- roll-up day, dimension, tag dimensions}, metrics, {{budget counter, limit, forget at}..}, {{bucket, limit, requests or tokens
+-- to correct}..}, journal line, slab or '', nano taken from the slab[, {when due, orphan}]}. X is a tombstone: it ends what
+-- was never sent, so that a late reservation is refused; what it corrects are the rates that a slab gives back. An attempt
+-- that holds nothing of its own is paid from its slab. An orphan is noted with the booking of its whole hold, until what it
+-- says replaces that.
 -- Beside them may be the sums of others, of outcome P, that hold nothing of their own and have not ended before: {{{hour of
 -- the aids, aids, markers}..}, {{roll-up hour, roll-up day, dimension, tag dimensions, metrics}..}, {{budget counter, nano,
--- limit, forget at}..}, {{bucket, limit, requests or tokens to correct}..}, {{slab, nano taken from it}..}, journal lines}.
+-- limit, forget at}..}, {{bucket, limit, requests or tokens to correct}..}, {{slab, nano taken from it}..}}; their journal
+-- lines are ARGV[2].
 -- Gives what did not simply apply, {{index, verdict}..}, then the budgets touched, {{counter, held, posted}..}, then the
 -- thresholds passed, {{counter, percent, posted, limit}..}.
 local MAX_TAG_CELLS = 20000
@@ -113,7 +115,7 @@ local function finish(items, owner, sums)
   end
   for _, item in ipairs(items) do
     if item[5] then maybe[#maybe + 1] = item end
-    may_be_drawn(item[14] or '')
+    may_be_drawn(item[11] or '')
   end
   if sums then for _, s in ipairs(sums[5]) do may_be_drawn(s[1]) end end
   if #maybe > 0 then held = read_held(maybe) end
@@ -155,11 +157,11 @@ local function finish(items, owner, sums)
     for _, b in ipairs(sums[3]) do charge(unpack(b)) end
     correct(sums[4])
     for _, s in ipairs(sums[5]) do pay_from_slab(unpack(s)) end
-    lines[1] = sums[6]
+    lines[1] = ARGV[2]
   end
 
   for i, item in ipairs(items) do
-    local aid, outcome, nano, metrics = item[1], item[3], item[4], item[9]
+    local aid, outcome, nano, metrics = item[1], item[3], item[4], item[7]
     local hold = held[aid]
     if hold then
       for _, counter in ipairs(hold[2]) do local p = budget(counter); p.held = p.held + hold[1] end
@@ -182,11 +184,11 @@ local function finish(items, owner, sums)
       else verdict = 'ADJ' end
     end
     if verdict == 'CONFLICT' then
-      redis.call('XADD', tag .. 'quarantine', '*', 'why', 'CONFLICT', 'was', marker, 'e', item[13])
+      redis.call('XADD', tag .. 'quarantine', '*', 'why', 'CONFLICT', 'was', marker, 'e', item[10])
     elseif verdict == 'NEW' and outcome == 'X' then
       ended[aid] = 'X:0:'
       settled[#settled + 1] = item
-      correct(item[12])
+      correct(item[9])
     elseif verdict == 'NEW' or verdict == 'ADJ' then
       local delta, delta_nano = metrics, nano
       if verdict == 'ADJ' then
@@ -194,21 +196,22 @@ local function finish(items, owner, sums)
         for j, n in ipairs(metrics) do delta[j] = n - (before[j] or 0) end
         local text = {}
         for j, n in ipairs(delta) do text[j] = whole(n) end
-        lines[#lines + 1] = 'A ' .. table.concat(text, ',') .. ' ' .. item[13]
+        lines[#lines + 1] = 'A ' .. table.concat(text, ',') .. ' ' .. item[10]
       else
-        lines[#lines + 1] = 'N ' .. item[13]
-        if not hold then pay_from_slab(item[14], math.min(nano, item[15])) end
+        lines[#lines + 1] = 'N ' .. item[10]
+        if not hold then pay_from_slab(item[11], math.min(nano, item[12])) end
       end
-      for _, b in ipairs(item[11]) do charge(b[1], delta_nano, b[2], b[3]) end
-      correct(item[12])
-      count(item[6], item[7], item[8], item[10], delta)
+      for _, b in ipairs(item[8]) do charge(b[1], delta_nano, b[2], b[3]) end
+      correct(item[9])
+      local hour, day, dim, tagged = unpack(item[6])
+      count(hour, day, dim, tagged, delta)
       if marker then earlier[aid] = string.match(marker, '^[EV]:%d+:(.+)$') end
       ended[aid] = outcome .. ':' .. whole(nano) .. ':'
       settled[#settled + 1] = item
       if outcome ~= 'P' then estimates[aid] = cmsgpack.pack(metrics) end
-      if item[16] then
-        append(due, whole(item[16][1]), aid)
-        append(orphans, aid, cmsgpack.pack(item[16][2]))
+      if item[13] then
+        append(due, whole(item[13][1]), aid)
+        append(orphans, aid, cmsgpack.pack(item[13][2]))
       end
     end
     if verdict ~= 'NEW' then exceptions[#exceptions + 1] = {i, verdict} end
