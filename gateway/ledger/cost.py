@@ -10,25 +10,26 @@ _BYTES_PER_TOKEN = 4
 """Of generated English text and code, on the low side for most tokenizers, so that estimates do not flatter."""
 
 
-MAX_COUNT = 1_000_000_000
+MAX_COUNT = (1 << 30) - 1
 """Counts beyond this are no usage but an error of the provider's."""
 
 
 def is_plausible(usage: Usage) -> bool:
     """Whether every count is one that an attempt can have."""
-    most = MAX_COUNT  # written out, since this is asked of every attempt: min() and max() take half as long again
-    return (
-        0 <= usage.input <= most
-        and 0 <= usage.output <= most
-        and 0 <= usage.cache_read <= most
-        and 0 <= usage.cache_write_5m <= most
-        and 0 <= usage.cache_write_1h <= most
-        and 0 <= usage.reasoning <= most
-        and 0 <= usage.audio_in <= most
-        and 0 <= usage.audio_out <= most
-        and 0 <= usage.images <= most
-        and 0 <= usage.characters <= most
+    # Bits of any count are bits of this: it is below zero where one of them is, and has a 31st bit where one has.
+    bits = (
+        usage.input
+        | usage.output
+        | usage.cache_read
+        | usage.cache_write_5m
+        | usage.cache_write_1h
+        | usage.reasoning
+        | usage.audio_in
+        | usage.audio_out
+        | usage.images
+        | usage.characters
     )
+    return 0 <= bits <= MAX_COUNT
 
 
 def cost_nano(usage: Usage, price: Price, *, started_at: float, service_tier: str | None = None) -> int:
@@ -41,10 +42,9 @@ def cost_nano(usage: Usage, price: Price, *, started_at: float, service_tier: st
     if price.service_tiers or price.off_peak or price.cliffs:
         rates = _rates(price, usage.prompt_tokens, started_at, service_tier)
     base_in, base_out = rates.input, rates.output
-    reasoning = min(usage.reasoning, usage.output)
-    pico = usage.input * base_in + (usage.output - reasoning) * base_out
-    if reasoning:
-        pico += reasoning * _or(rates.reasoning, base_out)
+    pico = usage.input * base_in + usage.output * base_out
+    if usage.reasoning and rates.reasoning is not None:
+        pico += min(usage.reasoning, usage.output) * (rates.reasoning - base_out)
     if usage.cache_read:
         pico += usage.cache_read * _or(rates.cache_read, base_in)
     if usage.cache_write_5m:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger.cost import affordable_output_tokens, cost_nano, estimate_usage, worst_case_nano
+from gateway.ledger.cost import (
+    MAX_COUNT,
+    affordable_output_tokens,
+    cost_nano,
+    estimate_usage,
+    is_plausible,
+    worst_case_nano,
+)
 from gateway.types import Cliff, OffPeak, Price, Rates, Usage
 
 BASE = Rates(input=3_000_000, output=15_000_000, cache_read=300_000, cache_write_5m=3_750_000, cache_write_1h=6_000_000)
@@ -115,3 +123,13 @@ def test_a_hold_affords_the_output_it_was_made_for_and_no_more(tokens: int, outp
     """`affordable_output_tokens` undoes `worst_case_nano`."""
     hold = worst_case_nano(PLAIN, input_tokens=tokens, output_tokens=output, choices=choices)
     assert affordable_output_tokens(PLAIN, hold, input_tokens=tokens, choices=choices) == output
+
+
+@pytest.mark.parametrize("name", Usage.__struct_fields__)
+def test_a_count_is_plausible_from_nothing_to_the_most(name: str) -> None:
+    """Whichever count it is, and whatever the others are."""
+    others = Usage(*[MAX_COUNT] * len(Usage.__struct_fields__))
+    for usage in (Usage(), Usage(input=3, output=5), others):
+        for plausible, counts in ((True, (0, 1, MAX_COUNT)), (False, (-1, -(2**40), MAX_COUNT + 1, 10**12))):
+            for count in counts:
+                assert is_plausible(msgspec.structs.replace(usage, **{name: count})) is plausible
