@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 State = Literal["new", "held", "sent", "ended"]
 
+Receipt = tuple[int, int]
+"""Sequence and segment of an attempt in this process's write-ahead log."""
+
 MAX_RETRY = 15
 LEAST_OUTPUT_TOKENS = 1024
 """What a hard budget must still afford where the tier says nothing else."""
@@ -79,8 +82,7 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     lender: Slab | None = None
     """That slab, for as long as it is the slab that holds it."""
     envelope: bytes = b""
-    sequence: int = -1
-    segment: int = -1
+    receipt: Receipt = (-1, -1)
     meter: Callable[[], int] | None = None
     """Tells the output tokens so far; asked once a second while the attempt runs, and never by the relay."""
     progress_tokens: int = 0

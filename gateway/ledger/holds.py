@@ -62,8 +62,8 @@ def reservation(attempt: Attempt, limits: Limits, least_nano: int) -> Booking:
 
 
 def corrections(attempt: Attempt, usage: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
-    """Tokens per minute as they were, less what the reservation took: (bucket, limit, difference)."""
-    if attempt.limits is None or not attempt.limits.tpm or not attempt.in_store:
+    """Tokens per minute as they were, less what the reservation took from the store: (bucket, limit, difference)."""
+    if attempt.limits is None or not attempt.limits.tpm:
         return ()
     tokens = rated_tokens(usage)
     return tuple([(f"t:{c.scope}", c.limit, tokens - min(attempt.charged_tokens, c.limit)) for c in attempt.limits.tpm])

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Protocol
 
-from gateway.ledger.attempt import Attempt
+from gateway.ledger.attempt import Attempt, Receipt
 from gateway.ledger.exchange import Exchange, Reply, StoreDown
 from gateway.ledger.holds import hold_again, renewal
 from gateway.ledger.records import Booking
 from gateway.log import get_logger
 
 log = get_logger(__name__)
-
-Receipt = tuple[int, int]
-"""Sequence and segment of an attempt in this process's write-ahead log."""
 
 
 class Waiter(Protocol):

@@ -40,6 +40,7 @@ from gateway.types import Settlement, Usage, UsageSource
 
 log = get_logger(__name__)
 
+_BEGUN = Record.BEGUN  # members of an enum are slow to find
 PROGRESS_EVERY_S = 1.0
 CLOSE_WITHIN_S = 5.0
 
@@ -149,8 +150,9 @@ class Ledger:
         Raises:
             GatewayUnavailable: LEDGER_DOWN, the write-ahead log cannot take it.
         """
-        attempt.sequence, attempt.segment = self._wal.begin(Record.BEGUN, attempt.seal(), attempt.price)
-        self._commit(attempt)
+        attempt.receipt = self._wal.begin(_BEGUN, attempt.seal(), attempt.price)
+        if self._wal.waits:
+            self._commit(attempt)
         attempt.state = "sent"
         self._underway.young[attempt.aid] = attempt
 
@@ -178,7 +180,7 @@ class Ledger:
             return self._begin_within(slab, attempt, cap)
         at = self._pin(attempt, limits)
         attempt.enforced = True
-        attempt.sequence, attempt.segment = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
+        attempt.receipt = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
         lane = self._outbox.lane(attempt.tenant)
         if lane.down_since is not None and not _denied_without_store(limits):
             return self._go_without_store(attempt, limits, cap)
@@ -197,7 +199,7 @@ class Ledger:
             verdict = ("OK", verdict[1], 0, 0, 0, 0, 0, 0, 0, 0)
         if verdict[0] != "OK":
             attempt.state = "ended"
-            self._wal.drop(attempt.sequence, attempt.segment)
+            self._wal.drop(attempt.receipt)
             raise refusal(verdict, limits, attempt.windows, (least, min(cap or 0, attempt.least_output_tokens)), at)
         attempt.hold_nano = verdict[1]
         if cap is not None and attempt.hold_nano < most and attempt.price is not None:
@@ -213,7 +215,7 @@ class Ledger:
         now = self._monotonic()
         if attempt.state == "sent" and now - attempt.progress_at >= PROGRESS_EVERY_S:
             attempt.progress_at = now
-            self._wal.note(Record.PROGRESS, attempt.sequence, b"%d" % output_tokens)
+            self._wal.note(Record.PROGRESS, attempt.receipt[0], b"%d" % output_tokens)
 
     def settle(
         self,
@@ -331,9 +333,10 @@ class Ledger:
         unpriced: bool,
         orphan: Orphan | None = None,
     ) -> None:
-        self._wal.end(attempt.sequence, ending)
+        self._wal.end(attempt.receipt[0], ending)
         attempt.state = "ended"
-        attempt.meter = None
+        if attempt.meter is not None:
+            attempt.meter = None
         underway = self._underway.registered if attempt.in_store else self._underway.young
         underway.pop(attempt.aid, None)
         if self._outage.loans:
@@ -346,11 +349,11 @@ class Ledger:
             line(attempt.envelope, ending),
             may_be_held=attempt.in_store,
             unpriced=unpriced,
-            corrections=corrections(attempt, usage),
+            corrections=corrections(attempt, usage) if attempt.in_store else (),
         )
         if orphan is not None:
             item = until_known(item, orphan)
-        self._outbox.lane(attempt.tenant).finish(item, (attempt.sequence, attempt.segment), soon=attempt.enforced)
+        self._outbox.lane(attempt.tenant).finish(item, attempt.receipt, soon=attempt.enforced)
         if attempt.lender is not None:
             self._slabs.settle(attempt, nano, usage)
 
@@ -369,7 +372,7 @@ class Ledger:
         return slab.headroom(attempt.hold_nano, cap)
 
     def _send(self, attempt: Attempt) -> None:
-        self._wal.sent(attempt.sequence, attempt.hold_nano)
+        self._wal.sent(attempt.receipt[0], attempt.hold_nano)
         self._commit(attempt)
         attempt.state = "sent"
         attempt.in_store = True
@@ -387,9 +390,8 @@ class Ledger:
         """Ends what was never sent but may be held."""
         attempt.state = "ended"
         self._outage.settle(attempt.aid, 0)
-        self._wal.end(attempt.sequence, NEVER_SENT)
-        receipt = (attempt.sequence, attempt.segment)
-        self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), receipt, soon=True)
+        self._wal.end(attempt.receipt[0], NEVER_SENT)
+        self._outbox.lane(attempt.tenant).finish(tombstone(attempt.aid), attempt.receipt, soon=True)
 
     def _go_without_store(self, attempt: Attempt, limits: Limits, cap: int | None) -> Headroom:
         mode = self._outage.admit(attempt, limits, self._outbox.known)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from gateway.ledger.attempt import Receipt
 from gateway.ledger.exchange import Exchange, Reply
-from gateway.ledger.lane import MAX_ENDINGS, Lane, Receipt
+from gateway.ledger.lane import MAX_ENDINGS, Lane
 from gateway.ledger.records import Booking
 from gateway.ledger.wal import Wal
 from gateway.log import get_logger

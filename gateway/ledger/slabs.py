@@ -237,7 +237,7 @@ class Slabs:
         requests = min(max(2 * rate, 4 * LEAST_REQUESTS), MOST_REQUESTS)
         own.hold_nano = requests * attempt.hold_nano
         try:
-            own.sequence, own.segment = self._wal.begin(Record.INTENT, own.seal(), None)
+            own.receipt = self._wal.begin(Record.INTENT, own.seal(), None)
         except GatewayUnavailable:
             return
         demand.asking = True
@@ -264,7 +264,7 @@ class Slabs:
         else:
             demand.rests_until = self._monotonic() + LIFE_S
             own.state = "ended"
-            self._wal.drop(own.sequence, own.segment)
+            self._wal.drop(own.receipt)
 
     def _not_granted(self, demand: _Demand, own: Attempt) -> None:
         demand.asking = False
@@ -295,9 +295,9 @@ class Slabs:
     def _give_back(self, own: Attempt, corrections: tuple[tuple[str, int, int], ...]) -> None:
         own.state = "ended"
         self._underway.registered.pop(own.aid, None)
-        self._wal.end(own.sequence, NEVER_SENT)
+        self._wal.end(own.receipt[0], NEVER_SENT)
         item = tombstone(own.aid, corrections)
-        self._lane(own.tenant).finish(item, (own.sequence, own.segment), soon=False)
+        self._lane(own.tenant).finish(item, own.receipt, soon=False)
 
 
 def _item(own: Attempt, limits: Limits, requests: int, attempt: Attempt) -> Booking:

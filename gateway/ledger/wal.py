@@ -23,6 +23,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
+from gateway.ledger.attempt import Receipt
 from gateway.ledger.records import encode_price
 from gateway.ledger.refusal import unavailable
 from gateway.types import Price
@@ -31,10 +32,13 @@ Fsync = Literal["group", "always"]
 """When records are flushed: some milliseconds later, many together, or before an attempt goes on."""
 
 _HEADER = struct.Struct("<IIBI")
+_HEADER_BYTES = _HEADER.size
 _SEQUENCES = 1 << 29
 """Sequences start anew here: with the kind's three bits they make up the seed of the CRC."""
 ENDING_ROOM = 1024
 """Bytes kept free for each attempt under way: SENT and ENDING fit, however a provider's words must be escaped."""
+_LEAST_ROOM = 2 * _HEADER_BYTES + ENDING_ROOM
+"""Bytes that must be free for an attempt beside what is told of it at its beginning."""
 
 
 class Record(IntEnum):
@@ -54,6 +58,10 @@ class Record(IntEnum):
     """The store has these endings; the payload is their sequences, four bytes each."""
     PRICE = 7
     """A price row that later envelopes of this segment name by its id."""
+
+
+_ENDING = Record.ENDING
+"""Said by itself, since members of an enum are slow to find."""
 
 
 class _Segment:
@@ -103,7 +111,8 @@ class Wal:
         self._size = segment_bytes
         self._sync_every_s = sync_every_s
         self._keep_s = keep_s
-        self._at_once = fsync == "always"
+        self.waits = fsync == "always"
+        """Whether `commit()` does anything."""
         self._lock = _make_locked(directory)
         self._number = 0
         self._segments: list[_Segment] = []
@@ -118,33 +127,35 @@ class Wal:
         """Why the log takes nothing new, None while it does."""
         self._current = self._next_segment()
 
-    def begin(self, kind: Record, envelope: bytes, price: Price | None) -> tuple[int, int]:
-        """Opens an attempt; gives its sequence and the number of its segment.
+    def begin(self, kind: Record, envelope: bytes, price: Price | None) -> Receipt:
+        """Opens an attempt.
 
         Raises:
             GatewayUnavailable: LEDGER_DOWN, there is no room for it.
         """
         if self._closed or self.broken:
             raise unavailable(self.broken or "the ledger is closed")
+        current = self._current
         definition = b""
-        if price is not None and self._current.prices.get(price.price_id) is not price:
+        if price is not None and current.prices.get(price.price_id) is not price:
             definition = encode_price(price)
-        if self._at + len(definition) + len(envelope) + 2 * _HEADER.size + self._reserved + ENDING_ROOM > self._size:
+        if self._at + len(definition) + len(envelope) + self._reserved + _LEAST_ROOM > self._size:
             if price is not None:
                 definition = encode_price(price)
-            self._roll(len(definition) + len(envelope) + 2 * _HEADER.size)
+            self._roll(len(definition) + len(envelope) + 2 * _HEADER_BYTES)
+            current = self._current
         if price is not None and definition:
             self._append(Record.PRICE, 0, definition)
-            self._current.prices[price.price_id] = price
+            current.prices[price.price_id] = price
         self._sequence = sequence = (self._sequence + 1) % _SEQUENCES
         self._reserved += ENDING_ROOM
-        self._current.open_attempts += 1
+        current.open_attempts += 1
         self._append(kind, sequence, envelope)
         return sequence, self._number
 
     def note(self, kind: Record, sequence: int, payload: bytes) -> None:
         """Adds to an open attempt what recovery can do without; dropped where only the reserved room is left."""
-        if self._at + len(payload) + _HEADER.size + self._reserved <= self._size:
+        if self._at + len(payload) + _HEADER_BYTES + self._reserved <= self._size:
             self._append(kind, sequence, payload)
 
     def sent(self, sequence: int, hold_nano: int) -> None:
@@ -157,7 +168,7 @@ class Wal:
         Raises:
             GatewayUnavailable: LEDGER_DOWN, they are not.
         """
-        if self._at_once:
+        if self.waits:
             self._flush(self._current.fd)
             if self.broken:
                 raise unavailable(self.broken)
@@ -165,17 +176,17 @@ class Wal:
     def end(self, sequence: int, ending: bytes) -> None:
         """Writes an ending into the room reserved for it."""
         self._reserved -= ENDING_ROOM
-        self._append(Record.ENDING, sequence, ending)
-        if self._at_once:
+        self._append(_ENDING, sequence, ending)
+        if self.waits:
             self._flush(self._current.fd)
 
-    def drop(self, sequence: int, segment: int) -> None:
+    def drop(self, receipt: Receipt) -> None:
         """Forgets an attempt that was never sent and holds nothing."""
         self._reserved -= ENDING_ROOM
-        self.settled([(sequence, segment)])
+        self.settled([receipt])
 
-    def settled(self, attempts: Iterable[tuple[int, int]]) -> None:
-        """Notes that the store has the endings of these attempts (sequence, segment number)."""
+    def settled(self, attempts: Iterable[Receipt]) -> None:
+        """Notes that the store has the endings of these attempts."""
         sequences = []
         now = self._monotonic()
         first = self._number - len(self._segments) + 1
@@ -217,14 +228,10 @@ class Wal:
         os.close(self._lock)
 
     def _append(self, kind: Record, sequence: int, payload: bytes) -> None:
-        memory, at = self._current.memory, self._at
-        length = len(payload)
-        start = at + _HEADER.size
-        end = start + length
-        crc = zlib.crc32(payload, sequence << 3 | kind)
-        memory[start:end] = payload
-        _HEADER.pack_into(memory, at, length, crc, kind, sequence)
-        self._at = end
+        at, length = self._at, len(payload)
+        self._at = end = at + _HEADER_BYTES + length
+        header = _HEADER.pack(length, zlib.crc32(payload, sequence << 3 | kind), kind, sequence)
+        self._current.memory[at:end] = header + payload
         if not self._dirty:
             self._dirty = True
             self._sync_handle = asyncio.get_running_loop().call_later(self._sync_every_s, self._sync)
@@ -244,7 +251,7 @@ class Wal:
 
     def _next_segment(self) -> _Segment:
         segment = _Segment(self.directory / f"{self._number + 1:08d}.log", self._size)
-        if self._at_once:
+        if self.waits:
             try:
                 flush_folder(self.directory)
             except OSError:
@@ -316,9 +323,9 @@ def remove_log(directory: Path) -> None:
 def read_segment(data: bytes | memoryview) -> Iterable[tuple[Record, int, bytes]]:
     """The whole records of a segment, in order, up to the first that is torn or missing."""
     at, size = 0, len(data)
-    while at + _HEADER.size <= size:
+    while at + _HEADER_BYTES <= size:
         length, crc, kind, sequence = _HEADER.unpack_from(data, at)
-        start = at + _HEADER.size
+        start = at + _HEADER_BYTES
         end = start + length
         if not 1 <= kind <= Record.PRICE or sequence >= _SEQUENCES or end > size:
             return
