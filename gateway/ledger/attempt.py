@@ -25,6 +25,7 @@ MAX_RETRY = 15
 LEAST_OUTPUT_TOKENS = 1024
 """What a hard budget must still afford where the tier says nothing else."""
 
+_DIGITS = "0123456789abcdef"
 _VERSION = 0x7 << 76 | 0b10 << 62
 _CHANCE = 0xFFF << 64 | (1 << 62) - 0x10
 """The bits of a UUIDv7 that say that it is one, and those that chance fills, in its lower 80."""
@@ -93,7 +94,7 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         request_id, retry = self.request_id, self.retry
         if len(request_id) != 36 or request_id[-1] != "0" or not 0 <= retry <= MAX_RETRY:
             raise ValueError(f"attempt {retry} of {request_id!r}: want an id of new_request_id() and a number up to 15")
-        self.aid = f"{request_id[4:35]}{retry:x}"
+        self.aid = request_id[4:35] + _DIGITS[retry]
         if not self.input_bound_tokens:
             self.input_bound_tokens = self.input_tokens
 

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 
 from gateway.errors import masked
 from gateway.ledger.records import Booking
-from gateway.ledger.sums import add_up
+from gateway.ledger.sums import add_up, alone
 from gateway.storage.client import Store
 
 
@@ -92,8 +92,8 @@ class Exchange:
             await self._announce(tenant, held=bool(reservations))
         script = self._normal if reservations else self._when_full
         for sums, apart in (add_up(finishes), (None, range(len(finishes)))):
-            single = [_told(finishes[index]) for index in apart]
-            lines, summed = (b"", None) if sums is None else (sums.lines, sums[:-1])
+            single = [alone(finishes[index]) for index in apart]
+            lines, summed = (b"", None) if sums is None else (b"N " + b"\nN ".join(sums.lines), sums[:-1])
             payload = _encode((self._owner, at * 1000, single, reservations, renewals, summed, told))
             reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload, lines))
             if reply is None:  # some of those added up have ended before: now each is told by itself
@@ -163,11 +163,6 @@ def source_of(*names: str) -> str:
 def tag(tenant: str) -> str:
     """The beginning of every key of a tenant; its braces keep all of them in one slot of a cluster."""
     return f"{{t:{tenant}}}:"
-
-
-def _told(ending: Booking) -> Booking:
-    """An ending as finish.lua takes it: MessagePack of Lua knows no bytes but as text."""
-    return *ending[:9], ending[9].decode(), *ending[10:]
 
 
 def _short(error: Exception) -> str:

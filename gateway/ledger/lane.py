@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gateway.ledger.attempt import Attempt, Receipt
 from gateway.ledger.exchange import Exchange, Reply, StoreDown
 from gateway.ledger.holds import hold_again, renewal
-from gateway.ledger.records import Booking
+from gateway.ledger.records import OUTCOME, Booking
 from gateway.log import get_logger
 
 log = get_logger(__name__)
@@ -93,7 +93,7 @@ class Lane:
             self._registrations.pop(item[0], None)
             self._renewals.pop(item[0], None)
         # A slab is ended behind all that is spilled: it holds what some of that cost.
-        behind = self.spilled and item[2] == "X" and not soon
+        behind = self.spilled and item[OUTCOME] == "X" and not soon
         if (behind or len(self._endings) >= MAX_WAITING) and receipt is not None:
             self.spilled[receipt[0]] = receipt[1]
             return

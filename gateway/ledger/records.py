@@ -101,7 +101,8 @@ def numbers_of(envelope: Envelope, ending: Ending) -> tuple[int, ...]:
     """What an attempt's first entry adds to the sums, in the order of `METRICS`."""
     guessed = ending.outcome == "E" or ending.usage_source in ("estimated", "held")
     void = ending.outcome == "V"
-    return _numbers(ending.usage, ending.cost_nano, guessed, void, ending.unpriced, envelope.sdk_retry)
+    flags = _flags(guessed, void, ending.unpriced, envelope.sdk_retry > 0)
+    return metrics_of(ending.usage, ending.cost_nano, flags)
 
 
 def entry(envelope: Envelope, ending: Ending) -> dict[str, Any]:
@@ -156,10 +157,16 @@ def usage_numbers(usage: Usage) -> tuple[int, ...]:
 
 
 Booking = tuple[Any, ...]
-"""One item for finish.lua, in the order its head describes; its journal line is bytes still."""
+"""How an attempt ended, for the store: its id, nano-USD, usage, journal line, slab or "", nano-USD held in that, and
+corrections of rates; then what many have in common: outcome, whether it may hold something by itself, hour of the id,
+cells, flags, windows; and for a whole hold what replaces it, and when."""
+OUTCOME = ALIKE = 7
+"""Where a booking has its outcome, and where what many have in common begins."""
 
 Cells = tuple[str, str, str, tuple[str, ...]]
 """Where an attempt is summed up: hour, day, the name of its cell, and of those of its tags."""
+Flags = tuple[int, ...]
+"""What it counts as, by the last of `METRICS`: 0 or 1 each."""
 
 
 def booking(
@@ -174,28 +181,33 @@ def booking(
     estimated: bool = False,
     corrections: tuple[tuple[str, int, int], ...] = (),
 ) -> Booking:
-    """How an attempt ended, as the store books it; `text` is the journal line."""
+    """How an attempt ended; `text` is the journal line."""
     aid = attempt.aid
     return (
         aid,
-        aid_hour(aid),
-        outcome,
         nano,
-        may_be_held,
-        _cells(attempt.account, attempt.at // 3600),
-        _numbers(usage, nano, estimated or outcome == "E", outcome == "V", unpriced, attempt.sdk_retry),
-        attempt.windows,
-        corrections,
+        usage,
         text,
         attempt.slab,
         attempt.hold_nano,
+        corrections,
+        outcome,
+        may_be_held,
+        _hour(aid[:11]),
+        _cells(attempt.account, attempt.at // 3600),
+        _flags(estimated or outcome == "E", outcome == "V", unpriced, attempt.sdk_retry > 0),
+        attempt.windows,
     )
 
 
-def _numbers(
-    usage: tuple[int, ...], nano: int, guessed: bool, void: bool, unpriced: bool, sdk_retry: int
-) -> tuple[int, ...]:
-    return 1, *usage, nano, 1 if guessed else 0, 1 if void else 0, 1 if unpriced else 0, 1 if sdk_retry else 0, 0
+def metrics_of(usage: tuple[int, ...], nano: int, flags: Flags) -> tuple[int, ...]:
+    """What one ending adds to the sums, in the order of `METRICS`."""
+    return 1, *usage, nano, *flags
+
+
+@lru_cache(16)
+def _flags(guessed: bool, void: bool, unpriced: bool, sdk_retried: bool) -> Flags:
+    return int(guessed), int(void), int(unpriced), int(sdk_retried), 0
 
 
 def cells(attempt: Attempt | Envelope) -> Cells:
@@ -214,7 +226,7 @@ def tombstone(aid: str, corrections: tuple[tuple[str, int, int], ...] = ()) -> B
 
     A slab ends so too; it gives back the rates that it did not use.
     """
-    return aid, aid_hour(aid), "X", 0, True, ("", "", "", ()), (), (), corrections, b"", "", 0
+    return aid, 0, (), b"", "", 0, corrections, "X", True, aid_hour(aid), ("", "", "", ()), (), ()
 
 
 def aid_hour(aid: str) -> int:

@@ -7,21 +7,20 @@ before, or not at all.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
-from gateway.ledger.limits import Window
-from gateway.ledger.records import METRICS, Booking, Cells
-
-_COST = METRICS.index("cost_nano")
+from gateway.ledger.records import ALIKE, Booking, metrics_of
 
 
 class Sums(NamedTuple):
-    """What many endings come to, as finish.lua takes it. Money is nano-USD."""
+    """What many endings come to, as finish.lua takes it, which adds up what is named twice. Money is nano-USD."""
 
     markers: list[tuple[int, list[str], list[str]]]
     """By hour of the attempt ids: ids, and what each is remembered by, `P:<nano>:`."""
-    cells: list[tuple[str, str, str, tuple[str, ...], list[int]]]
+    cells: list[tuple[str, str, str, tuple[str, ...], tuple[int, ...]]]
     """Hour and day of the roll-up, the cell's name, those of its tags, the sums of their metrics."""
     budgets: list[tuple[str, int, int, int]]
     """Counter, what is posted, limit, when it is forgotten."""
@@ -29,52 +28,53 @@ class Sums(NamedTuple):
     """Bucket, limit, what is to be corrected."""
     slabs: list[tuple[str, int]]
     """Slab, what is taken from it."""
-    lines: bytes
-    """The journal's, each with its `N `; given to the script as they are, beside the rest."""
+    lines: list[bytes]
+    """The journal's."""
 
 
 def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
     """The sums of those that can be added up, and the indices of those that cannot."""
     if len({ending[0] for ending in endings}) < len(endings):  # an attempt ends twice here: the store looks at each
         return None, range(len(endings))
+    alike: defaultdict[Booking, list[int]] = defaultdict(list)
+    for index, ending in enumerate(endings):
+        alike[ending[ALIKE:]].append(index)
     apart: list[int] = []
     markers: dict[int, tuple[list[str], list[str]]] = {}
-    metrics_of: dict[tuple[Cells, tuple[Window, ...]], list[tuple[int, ...]]] = {}
+    sums = Sums([], [], [], [], [], [])
     rates: dict[tuple[str, int], int] = {}
     slabs: dict[str, int] = {}
-    lines: list[bytes] = []
-    for index, ending in enumerate(endings):
-        if ending[2] != "P" or ending[4]:  # not what the provider told, or it may hold something
-            apart.append(index)
+    for (outcome, may_be_held, aid_hour, cells, flags, windows, *_), indices in alike.items():
+        if outcome != "P" or may_be_held:  # not what the provider told, or it may hold something
+            apart += indices
             continue
-        aid, aid_hour, _, nano, _, cells, metrics, windows, corrections, line, slab, hold = ending
-        if (marked := markers.get(aid_hour)) is None:
-            marked = markers[aid_hour] = [], []
-        marked[0].append(aid)
-        marked[1].append(f"P:{nano}:")
-        if (alike := metrics_of.get((cells, windows))) is None:
-            alike = metrics_of[cells, windows] = []
-        alike.append(metrics)
-        lines.append(line)
-        for bucket, limit, amount in corrections:
+        of_each = zip(*[endings[index][:ALIKE] for index in indices], strict=True)
+        aids, nanos, usages, lines, drawn_from, holds, corrections = of_each
+        count, posted = len(aids), sum(nanos)
+        marked = markers.setdefault(aid_hour, ([], []))
+        marked[0].extend(aids)
+        marked[1].extend([f"P:{nano}:" for nano in nanos])
+        metrics = count, *map(sum, zip(*usages, strict=True)), posted, *[count * flag for flag in flags]
+        sums.cells.append((*cells, metrics))
+        sums.budgets.extend([(w.counter, posted, w.limit_nano, w.forget_at) for w in windows])
+        sums.lines.extend(lines)
+        for bucket, limit, amount in chain.from_iterable(corrections):
             rates[bucket, limit] = rates.get((bucket, limit), 0) + amount
-        if slab:
-            slabs[slab] = slabs.get(slab, 0) + min(nano, hold)
-    if not lines:
+        for slab, nano, hold in zip(drawn_from, nanos, holds, strict=True):
+            if slab:
+                slabs[slab] = slabs.get(slab, 0) + min(nano, hold)
+    if not markers:
         return None, apart
-    summed = {place: [*map(sum, zip(*alike, strict=True))] for place, alike in metrics_of.items()}
-    return (
-        Sums(
-            [(hour, *marked) for hour, marked in markers.items()],
-            [(*cells, metrics) for (cells, _), metrics in summed.items()],
-            [
-                (w.counter, metrics[_COST], w.limit_nano, w.forget_at)
-                for (_, windows), metrics in summed.items()
-                for w in windows
-            ],
-            [(bucket, limit, amount) for (bucket, limit), amount in rates.items()],
-            [*slabs.items()],
-            b"N " + b"\nN ".join(lines),
-        ),
-        apart,
-    )
+    sums.markers.extend([(hour, *marked) for hour, marked in markers.items()])
+    sums.rates.extend([(bucket, limit, amount) for (bucket, limit), amount in rates.items()])
+    sums.slabs.extend(slabs.items())
+    return sums, sorted(apart)
+
+
+def alone(ending: Booking) -> tuple[Any, ...]:
+    """One ending that is not added up, as finish.lua takes it."""
+    aid, nano, usage, line, slab, hold, corrections, *common = ending
+    outcome, may_be_held, aid_hour, cells, flags, windows, *orphan = common
+    metrics, text = metrics_of(usage, nano, flags), line.decode()  # bytes are nothing to the MessagePack of Lua
+    head = (aid, aid_hour, outcome, nano, may_be_held)
+    return *head, cells, metrics, windows, corrections, text, slab, hold, *orphan

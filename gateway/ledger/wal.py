@@ -122,7 +122,6 @@ class Wal:
         self._dirty = False
         self._sync_handle: asyncio.TimerHandle | None = None
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
-        self._closed = False
         self.broken: str | None = None
         """Why the log takes nothing new, None while it does."""
         self._current = self._next_segment()
@@ -133,8 +132,8 @@ class Wal:
         Raises:
             GatewayUnavailable: LEDGER_DOWN, there is no room for it.
         """
-        if self._closed or self.broken:
-            raise unavailable(self.broken or "the ledger is closed")
+        if self.broken:
+            raise unavailable(self.broken)
         current = self._current
         definition = b""
         if price is not None and current.prices.get(price.price_id) is not price:
@@ -186,14 +185,13 @@ class Wal:
         self.settled([receipt])
 
     def settled(self, attempts: Iterable[Receipt]) -> None:
-        """Notes that the store has the endings of these attempts."""
-        sequences = []
+        """Notes that the store has the endings of these attempts, one or more."""
+        sequences, numbers = zip(*attempts, strict=True)
         now = self._monotonic()
         first = self._number - len(self._segments) + 1
-        for sequence, number in attempts:
-            sequences.append(sequence)
+        for number in set(numbers):
             segment = self._segments[number - first]
-            segment.open_attempts -= 1
+            segment.open_attempts -= numbers.count(number)
             segment.touched_at = now
         self.note(Record.SETTLED, 0, struct.pack(f"<{len(sequences)}I", *sequences))
 
@@ -214,7 +212,7 @@ class Wal:
 
     async def close(self) -> None:
         """Flushes, unmaps and unlocks; the directory is deleted where nothing is left open."""
-        self._closed = True
+        self.broken = self.broken or "the ledger is closed"
         if self._sync_handle is not None:
             self._sync_handle.cancel()
         await asyncio.to_thread(self._syncer.shutdown)  # waits for flushes under way

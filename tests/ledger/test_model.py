@@ -21,7 +21,7 @@ from gateway.errors import CallerError
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.cost import cost_nano
 from gateway.ledger.exchange import Exchange, tag
-from gateway.ledger.records import Booking, booking, encode, line, usage_numbers
+from gateway.ledger.records import OUTCOME, Booking, booking, encode, line, usage_numbers
 from gateway.storage.client import connect
 from gateway.types import Usage
 
@@ -160,7 +160,7 @@ class Books(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 50), tokens=st.integers(0, 180))
     def correct(self, pick: int, tokens: int) -> None:
         """The truth of an estimate arrives."""
-        estimates = [b for b in self.bookings if b[2] == "E"]
+        estimates = [b for b in self.bookings if b[OUTCOME] == "E"]
         if not estimates:
             return
         item = estimates[pick % len(estimates)]
@@ -169,7 +169,7 @@ class Books(RuleBasedStateMachine):
         self.do(flushed(self.ledger))
         self.do(self.exchange.run("main", 0.0, [truth], [], []))
         self.bookings[self.bookings.index(item)] = truth
-        self.spent[a.aid] = truth[3]
+        self.spent[a.aid] = truth[1]
 
     @rule()
     def die(self) -> None:
