@@ -195,6 +195,26 @@ async def test_a_store_that_forgot_and_whose_answers_were_lost_is_told_again(
     assert len(await audit(own)) == 5
 
 
+async def test_a_sweep_that_is_overtaken_by_an_exchange_takes_nothing_for_lost(
+    own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer has an older count of our exchanges than the one that came before it."""
+    expired, lost = Exchange.expired, []
+
+    async def late(self: Exchange, *asked: Any) -> Any:
+        lost.append(set(ledger._outbox.lost))
+        answer = await expired(self, *asked)
+        await booked(ledger)
+        return answer
+
+    async with open_ledger(own, tmp_path, sweep_every_s=0.05) as ledger:
+        await booked(ledger)
+        monkeypatch.setattr(Exchange, "expired", late)
+        await until(lambda: len(lost) > 3)
+    assert not set().union(*lost)
+    await audit(own)
+
+
 async def test_what_could_not_be_told_again_is_told_later(
     own: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
