@@ -61,6 +61,8 @@ async def test_it_is_kept_safe(tmp_path: Path) -> None:
         for name, value in {
             "appendonly": b"yes",
             "appendfsync": b"everysec",
+            "auto-aof-rewrite-min-size": b"134217728",
+            "rdbcompression": b"no",
             "maxmemory-policy": b"noeviction",
             "port": b"0",
             "save": b"",
