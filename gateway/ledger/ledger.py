@@ -232,7 +232,6 @@ class Ledger:
         may_be_more: bool = False,
     ) -> int:
         """Books how the attempt ended; gives its cost in nano-USD. A second call changes nothing and gives 0.
-
         `may_be_more` says of an estimate that the provider may have gone on working unseen. What is held for it under a
         hard budget is booked then, until the truth or a day has come, lest the provider's bill overrun the budget.
 
@@ -353,7 +352,7 @@ class Ledger:
         )
         if orphan is not None:
             item = until_known(item, orphan)
-        self._outbox.lane(attempt.tenant).finish(item, attempt.receipt, soon=attempt.enforced)
+        self._outbox.lane(attempt.account.tenant).finish(item, attempt.receipt, soon=attempt.enforced)
         if attempt.lender is not None:
             self._slabs.settle(attempt, nano, usage)
 

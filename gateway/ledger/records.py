@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from time import gmtime, strftime
 from typing import Any, Literal
@@ -151,9 +152,8 @@ def line(envelope: bytes, ending: bytes) -> bytes:
     return b"[%b,%b]" % (envelope, ending)
 
 
-def usage_numbers(usage: Usage) -> tuple[int, ...]:
-    """A usage as the plain numbers that endings carry, in the order of `USAGE_FIELDS`."""
-    return msgspec.structs.astuple(usage)
+usage_numbers: Callable[[Usage], tuple[int, ...]] = msgspec.structs.astuple
+"""A usage as the plain numbers that endings carry, in the order of `USAGE_FIELDS`."""
 
 
 Booking = tuple[Any, ...]

@@ -35,14 +35,15 @@ NEVER_SENT = encode(("X", 0, NO_USAGE, "held", "void", None, None, None, None, F
 class Slab:
     """What is left of one slab."""
 
-    __slots__ = ("attempt", "limits", "low", "nano", "requests", "tokens", "until", "users", "verdict", "windows")
+    __slots__ = ("attempt", "granted", "limits", "low", "nano", "requests", "tokens", "until", "users", "windows")
 
     def __init__(self, attempt: Attempt, limits: Limits, verdict: tuple[Any, ...], until: float) -> None:
         self.attempt = attempt
         """As the ledger knows it."""
         self.limits = limits
         self.windows = attempt.windows
-        self.verdict = verdict
+        self.granted = headroom(verdict[:10], limits, None)
+        """What there was beside it when it was granted; what others took since is not known."""
         self.nano: int = verdict[1]
         self.requests: int = verdict[10]
         self.tokens: int = verdict[11]
@@ -54,11 +55,21 @@ class Slab:
         """Attempts under way whose hold is part of it."""
 
     def headroom(self, hold_nano: int, cap: int | None) -> Headroom:
-        """What is left after a hold out of this slab; what others took since it was asked for is not known."""
-        _, _, tight, left, *rates = self.verdict[:10]
-        rates[1] += self.requests
-        rates[4] += self.tokens
-        return headroom(("OK", hold_nano, tight, left + self.nano, *rates), self.limits, cap)
+        """What is left after a hold out of this slab."""
+        beside = self.granted
+        requests, tokens, left_nano = beside.remaining_requests, beside.remaining_tokens, beside.budget_left_nano
+        return Headroom(
+            hold_nano=hold_nano,
+            output_cap_tokens=cap,
+            limit_requests=beside.limit_requests,
+            remaining_requests=None if requests is None else requests + self.requests,
+            reset_requests_s=beside.reset_requests_s,
+            limit_tokens=beside.limit_tokens,
+            remaining_tokens=None if tokens is None else tokens + self.tokens,
+            reset_tokens_s=beside.reset_tokens_s,
+            budget=beside.budget,
+            budget_left_nano=None if left_nano is None else left_nano + self.nano,
+        )
 
 
 class _Demand:

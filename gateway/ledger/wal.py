@@ -16,12 +16,12 @@ import fcntl
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 from gateway.ledger.attempt import Receipt
 from gateway.ledger.records import encode_price
@@ -32,7 +32,7 @@ Fsync = Literal["group", "always"]
 """When records are flushed: some milliseconds later, many together, or before an attempt goes on."""
 
 _HEADER = struct.Struct("<IIBI")
-_HEADER_BYTES = _HEADER.size
+_HEADER_BYTES, _pack = _HEADER.size, _HEADER.pack
 _SEQUENCES = 1 << 29
 """Sequences start anew here: with the kind's three bits they make up the seed of the CRC."""
 ENDING_ROOM = 1024
@@ -228,7 +228,7 @@ class Wal:
     def _append(self, kind: Record, sequence: int, payload: bytes) -> None:
         at, length = self._at, len(payload)
         self._at = end = at + _HEADER_BYTES + length
-        header = _HEADER.pack(length, zlib.crc32(payload, sequence << 3 | kind), kind, sequence)
+        header = _pack(length, crc32(payload, sequence << 3 | kind), kind, sequence)
         self._current.memory[at:end] = header + payload
         if not self._dirty:
             self._dirty = True
@@ -328,7 +328,7 @@ def read_segment(data: bytes | memoryview) -> Iterable[tuple[Record, int, bytes]
         if not 1 <= kind <= Record.PRICE or sequence >= _SEQUENCES or end > size:
             return
         payload = bytes(data[start:end])
-        if zlib.crc32(payload, sequence << 3 | kind) != crc:
+        if crc32(payload, sequence << 3 | kind) != crc:
             return
         yield Record(kind), sequence, payload
         at = end
