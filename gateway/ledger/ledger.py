@@ -57,7 +57,7 @@ class Ledger:
         monotonic: Callable[[], float],
         chance: random.Random | None = None,
         on_alert: Tell = lambda alert: None,
-        flush_every_s: float = 0.025,
+        flush_every_s: float = 0.05,
         reserve_deadline_s: float = 0.4,
         segment_bytes: int = 16 * 1024 * 1024,
         local_share: float = 0.05,
