@@ -8,21 +8,47 @@ is a seventh of the CPU of a short request, and costs a lone one the microsecond
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 _HOLD_BYTES = 40 * 1024
 """Longer pieces are written at once: they outweigh the waking, and would wait in memory unseen by flow control."""
 
 
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[Corked]] = WeakKeyDictionary()
+"""What of each loop has something to write at the end of this turn."""
+
+
+def _end_turn(turn: deque[Corked]) -> None:
+    """Writes what waits: one callback for all of a loop, since each would cost a handle."""
+    try:
+        while turn:
+            turn.popleft().flush()
+    finally:
+        if turn:  # one has failed, of which the loop tells; the others write all the same
+            asyncio.get_running_loop().call_soon(_end_turn, turn)
+
+
 class Corked:
     """Stands for a transport. Whatever else is done to it comes after what was written before."""
 
-    __slots__ = ("_loop", "_transport", "get_extra_info", "held", "is_closing", "pause_reading", "resume_reading")
+    __slots__ = (
+        "_loop",
+        "_transport",
+        "_turn",
+        "get_extra_info",
+        "held",
+        "is_closing",
+        "pause_reading",
+        "resume_reading",
+    )
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
+        self._turn = _turns.setdefault(loop, deque())
         self.held: bytes = b""
         """What waits for the end of this turn, or was not written because the line closed before."""
         self.get_extra_info: Callable[..., Any] = transport.get_extra_info
@@ -38,7 +64,9 @@ class Corked:
                 self._transport.write(data)
         elif data:
             self.held = data
-            self._loop.call_soon(self.flush)
+            if not self._turn:
+                self._loop.call_soon(_end_turn, self._turn)
+            self._turn.append(self)
 
     def flush(self) -> None:
         """Writes what waits; where the line is closing it goes nowhere, and stays."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 
@@ -105,3 +106,54 @@ async def test_nothing_follows_a_gap(line: _Line) -> None:
     line.corked.writelines([b"three"])
     line.corked.write(_LONG)
     assert (await line.everything(len(_LONG) * 60)).lstrip(b"l") == b""
+
+
+class _Noted:
+    """A transport that notes what is written to it, and fails where that is so."""
+
+    get_extra_info = pause_reading = resume_reading = None
+
+    def __init__(self, written: list[bytes], *, fails: bool = False) -> None:
+        self._written = written
+        self._fails = fails
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        if self._fails:
+            raise OSError
+        self._written.append(data)
+
+
+def _corked(transport: _Noted) -> Corked:
+    return Corked(cast(asyncio.Transport, transport), asyncio.get_running_loop())
+
+
+async def test_lines_of_one_turn_write_one_after_the_other() -> None:
+    """What is flushed early is not written again, and what follows it has its place."""
+    written: list[bytes] = []
+    one, two, three = (_corked(_Noted(written)) for _ in range(3))
+    one.write(b"1")
+    two.write(b"2")
+    three.write(b"3")
+    two.flush()
+    two.write(b"22")
+    await asyncio.sleep(0)
+    assert written == [b"2", b"1", b"22", b"3"]
+    one.write(b"again")
+    await asyncio.sleep(0)
+    assert written[4:] == [b"again"]
+
+
+async def test_a_line_that_fails_does_not_hold_up_the_others_of_its_turn() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    written: list[bytes] = []
+    lines = [_corked(_Noted(written)), _corked(_Noted(written, fails=True)), _corked(_Noted(written))]
+    for number, line in enumerate(lines):
+        line.write(b"%d" % number)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert written == [b"0", b"2"]
+    assert [type(context["exception"]) for context in told] == [OSError]
