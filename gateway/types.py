@@ -233,6 +233,9 @@ class Origin:
     ca_file: str | None = None
     client_cert: str | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.host)  # which a string keeps; that of all fields would be worked out anew for every request
+
     @property
     def authority(self) -> str:
         """The Host header's value: the port only where it is not the scheme's own."""
@@ -263,11 +266,14 @@ class Endpoint:
     headers: tuple[tuple[str, str], ...]
     """Constant headers in lower case, credentials included; never Host, Content-Length or Transfer-Encoding."""
     head: bytes = field(default=b"", repr=False)
-    """Request line, Host and constant headers as on the wire, without the closing blank line. Made, not given."""
+    """Request line, Host and constant headers as on the wire, without the closing blank line; what is not asked for in
+    an encoding is asked for as it is. Made, not given."""
 
     def __post_init__(self) -> None:
         lines = [f"{self.method} {self.target} HTTP/1.1", f"host: {self.origin.authority}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
+        if all(name != "accept-encoding" for name, _ in self.headers):
+            lines.append("accept-encoding: identity")
         if any("\r" in line or "\n" in line or "\0" in line for line in lines):
             raise ValueError(f"an endpoint of {self.origin.authority} has a line break or NUL in its URL or headers")
         object.__setattr__(self, "head", ("\r\n".join(lines) + "\r\n").encode("latin-1"))

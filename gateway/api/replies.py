@@ -25,14 +25,13 @@ _MODES = {mode: b"x-gateway-limits-mode: %b\r\n" % mode.encode() for mode in ("e
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
-def provider_lines(head: bytes, *, limits: bool) -> bytes:
+def provider_lines(head: bytes, lowered: bytes, *, limits: bool) -> bytes:
     """What apps may read of the provider's head; its rate limits only where the caller has none of our own.
 
-    `head` is a response's status line and headers, each ending in CRLF. It is searched in lower case for the few lines
-    of these, which stand side by side: this is done for every answer, providers send some thirty headers, and a
-    pattern that ignores case takes twice as long.
+    `head` is a response's status line and headers, each ending in CRLF, `lowered` the same in lower case. The few lines
+    of these stand side by side, and are searched for rather than split off: this is done for every answer, providers
+    send some thirty headers, and a pattern that ignores case takes twice as long.
     """
-    lowered = head.lower()
     pattern = _KEPT_AND_LIMITS if limits else _KEPT_LINES
     lines = b""
     at = _next_of_openai(lowered, 0, limits)

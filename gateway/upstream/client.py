@@ -26,6 +26,8 @@ class UpstreamResponse(Protocol):
     @property
     def head(self) -> bytes: ...
     @property
+    def lowered(self) -> bytes: ...
+    @property
     def headers(self) -> Mapping[str, str]: ...
     async def read(self, cap: int | None = None) -> bytes: ...
     def chunks(self) -> AsyncIterator[bytes]: ...
@@ -61,7 +63,7 @@ def request_id(response: UpstreamResponse) -> str | None:
     Source: https://platform.openai.com/docs/api-reference/debugging-requests and
     https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
     """
-    lowered = response.head.lower()  # searching this is a fifth of what the pattern takes
+    lowered = response.lowered  # searching this is a fifth of what the pattern takes
     at = lowered.find(b"\r\nx-request-id:")
     if at < 0:
         at = lowered.find(b"\r\nrequest-id:")

@@ -43,6 +43,7 @@ class SandboxResponse:
         self.status = reply.status
         self.headers: Mapping[str, str] = reply.headers
         self.head = head_of(reply.headers.items())
+        self.lowered = self.head.lower()
         self._pieces = list(reply.pieces) if reply.gap_s else [b"".join(reply.pieces)]
         self._gap_s = reply.gap_s
         self._idle_s = idle_s

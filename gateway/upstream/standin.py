@@ -52,6 +52,7 @@ class StandInResponse:
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers)
         self.head = head_of(response.headers.multi_items())
+        self.lowered = self.head.lower()
         self._response = response
         self._bytes = response.aiter_bytes()
         self._idle_s = idle_s

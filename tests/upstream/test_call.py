@@ -27,7 +27,9 @@ def test_books_that_fail_keep_no_place_at_the_provider() -> None:
     call.stream = call.share = call.ttft_ms = None
     call._concluded = call._estimated = False
     call.completion = SimpleNamespace(usage=Usage(input=1), service_tier=None)
-    call.response = SimpleNamespace(status=200, head=b"", finish=lambda: done.append("finish"), abort=lambda: None)
+    call.response = SimpleNamespace(
+        status=200, head=b"", lowered=b"", finish=lambda: done.append("finish"), abort=lambda: None
+    )
     call.permit = SimpleNamespace(settle=lambda verdict, **_: done.append(verdict))
     with pytest.raises(RuntimeError, match="no books") as failed:
         call.complete()

@@ -11,7 +11,7 @@ from raw_peer import answer, listening, saying
 
 from gateway.errors import Kind, UpstreamError
 from gateway.types import Endpoint, Origin, Timeouts
-from gateway.upstream.client import Upstream
+from gateway.upstream.client import Upstream, request_id
 from gateway.upstream.engine import Engine, EngineError, errors
 from gateway.upstream.failures import FAILURES, upstream_error
 
@@ -81,6 +81,19 @@ async def test_the_engine_is_used_directly_and_speaks_the_gateways_errors() -> N
     await upstream.aclose()
 
 
+@pytest.mark.parametrize(
+    ("line", "said"), [(b"X-Request-Id:\tReq_7 ", "Req_7"), (b"request-id: a", "a"), (b"x-my-request-id: b", None)]
+)
+async def test_the_providers_name_of_a_request_is_found_in_any_case(line: bytes, said: str | None) -> None:
+    """It is told as it was written."""
+    upstream = Upstream(Engine())
+    async with listening(saying(answer(b"", b"200 OK", line))) as peer:
+        response = await upstream.send(peer.endpoint(), b"{}", Timeouts())
+        assert request_id(response) == said
+        response.finish()
+        await upstream.aclose()
+
+
 async def test_a_model_list_is_read_whole() -> None:
     """Status, headers and body of a request without one."""
     upstream = Upstream(Engine())
@@ -96,11 +109,14 @@ async def test_any_httpx_transport_may_stand_in() -> None:
     async def handle(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer k"
         assert request.headers["x-client-request-id"] == "7"
-        return httpx.Response(429, headers={"Retry-After": "3"}, content=await request.aread())
+        return httpx.Response(
+            429, headers={"Retry-After": "3", "X-Request-ID": "Theirs"}, content=await request.aread()
+        )
 
     upstream = Upstream(httpx.MockTransport(handle))
     response = await upstream.send(_ENDPOINT, b"abc", _TIMEOUTS, b"x-client-request-id: 7\r\n")
     assert (response.status, response.headers["retry-after"], await response.read()) == (429, "3", b"abc")
+    assert request_id(response) == "Theirs"
     response.finish()
     await upstream.aclose()
 

@@ -12,7 +12,7 @@ import pytest
 from adapters import ADAPTERS
 from gateway.errors import Kind, UpstreamError
 from gateway.types import Endpoint, Provider, Timeouts
-from gateway.upstream.client import Upstream
+from gateway.upstream.client import Upstream, request_id
 from gateway.upstream.sandbox import SANDBOX_HOST, SandboxTransport
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -40,6 +40,7 @@ async def test_answer_comes_without_network(upstream: Upstream) -> None:
     """Requests to the sandbox's host are answered in this process."""
     response = await upstream.send(endpoint(), asked(), Timeouts())
     assert response.status == 200
+    assert request_id(response) is None
     assert json.loads(await response.read())["choices"][0]["message"]["content"] == "You said: Hello"
 
 

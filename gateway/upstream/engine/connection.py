@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _JOIN_BYTES = 32 * 1024
 """Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
+_TRANSFER_ENCODING = b"\r\ntransfer-encoding:"
 _CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 _HEAD_END = b"\r\n\r\n"
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -43,10 +44,39 @@ class Connection(asyncio.BufferedProtocol):
     hand and no header is decoded before somebody asks for it.
     """
 
-    _ended = False
-    """Whether the peer has ended the line in order, which is how an answer ends that does not say its length."""
-    _unacknowledged = 0
-    """How many of the bytes written last had not reached the peer when it did so on a connection that had served."""
+    __slots__ = (  # Python shares a dict's keys among few attributes only, and reads these faster
+        "_buffered",
+        "_complete",
+        "_draining",
+        "_ended",
+        "_ends",
+        "_full_at",
+        "_head_bytes",
+        "_head_only",
+        "_idle_s",
+        "_in_body",
+        "_keep",
+        "_limits",
+        "_loop",
+        "_parser",
+        "_partial_head",
+        "_parts",
+        "_paused",
+        "_poll",
+        "_status",
+        "_transport",
+        "_unacknowledged",
+        "_upload",
+        "_watch",
+        "_writable",
+        "deadline",
+        "holds_slot",
+        "idle_since",
+        "on_body",
+        "pool",
+        "response",
+        "reused",
+    )
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -63,6 +93,11 @@ class Connection(asyncio.BufferedProtocol):
         self._upload: asyncio.Task[None] | None = None
         self._poll: select.poll | None = None
         self._paused = False
+        self._ended = False
+        """Whether the peer has ended the line in order, which is how an answer ends that does not say its length."""
+        self._unacknowledged = 0
+        """How many of the bytes written last had not reached the peer when it did so on a connection that had
+        served."""
         self._partial_head = bytearray()
         self._parts: list[bytes] = []
         self.on_body = self._parts.append  # called by the parser for each piece of body, without a Python frame
@@ -74,27 +109,24 @@ class Connection(asyncio.BufferedProtocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    @property
     def reusable(self) -> bool:
         """Whether it is open and silent: what the socket holds unread would pass for the next request's answer."""
         if self._transport is None or self._transport.is_closing():
             return False
         return self._poll is None or not self._poll.poll(0)
 
-    def begin(self, timeouts: Timeouts, ends: float, *, head_only: bool) -> Response:
+    def begin(self, timeouts: Timeouts, now: float, ends: float, *, head_only: bool) -> Response:
         """Starts an exchange; its request is to be written next. At `ends` on the clock it must be over."""
-        now = self._watch.clock()
         self._ends = ends
         self._idle_s = timeouts.idle_s
         self.deadline = min(now + timeouts.first_byte_s, ends)
         self._head_only = head_only
-        self._head_bytes = 0
-        self._in_body = self._framed = self._complete = self._keep = self._draining = False
-        self._status = 0
-        self._buffered = 0
+        self._head_bytes = self._status = self._buffered = 0
+        self._in_body = self._complete = self._draining = False
         self._full_at = self._limits.buffer_bytes
         response = self.response = Response(self, self._limits.body_bytes, self._loop)
-        self._watch.start(self)
+        if self._watch.timer is None:
+            self._watch.start()
         return response
 
     def write(self, head: bytes, body: bytes) -> None:
@@ -148,7 +180,6 @@ class Connection(asyncio.BufferedProtocol):
         """Closes the socket at once and gives back the slot. May be called at any time and again."""
         self.response = None
         self._parts.clear()
-        self._watch.stop(self)
         if self._upload is not None:
             self._upload.cancel()
         if self._transport is not None:
@@ -164,7 +195,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(TotalTimeout("the exchange took longer than its total limit"))
         elif not self._in_body:
             self.fail(FirstByteTimeout("no response head arrived in time"))
-        elif self._parts and not response.awaited:  # it is the reader who is slow
+        elif self._parts and response.waiter is None:  # it is the reader who is slow
             self.deadline = min(now + self._idle_s, self._ends)
         else:
             self.fail(IdleTimeout(f"the response body stood still for {self._idle_s:g} s"))
@@ -212,12 +243,12 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next read goes: the more room, the more the reader waits for."""
         response = self.response
-        if response is None or not response.awaited:
+        if response is None or response.waiter is None:
             return self.pool.little_room
         return self.pool.room if response.whole else self.pool.some_room
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self.pool.room[:nbytes]))
+        self.data_received(self.pool.room[:nbytes].tobytes())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
@@ -237,10 +268,10 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(Disconnected("the peer spoke before it was asked", sent=False))
             return
         poisoned = False
-        had = len(self._parts)
+        was_in_body, had = self._in_body, len(self._parts)
         arrived = len(data)
         try:
-            if not self._in_body:
+            if not was_in_body:
                 data = self._read_head(parser, response, data)
             if self._complete:
                 poisoned = bool(data)
@@ -258,12 +289,11 @@ class Connection(asyncio.BufferedProtocol):
             self._end(response, reusable=self._keep and not poisoned)
         elif len(self._parts) > had:
             self._buffered += arrived
-            if not self._draining:
-                self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
-            if not response.whole:
-                response.wake()
+            self._moved_on(response)
             if self._buffered > self._full_at:
                 self._overfull()
+        elif self._in_body and not was_in_body:
+            self._moved_on(response)
 
     def eof_received(self) -> None:
         """The peer will say no more; the transport closes after this."""
@@ -282,7 +312,7 @@ class Connection(asyncio.BufferedProtocol):
         response = self.response
         if response is None:
             self.drop()
-        elif self._in_body and self._ended and exc is None and not self._framed:
+        elif self._in_body and self._ended and exc is None and not _is_framed(response.lowered):
             self._end(response, reusable=False)
         elif self._upload is not None and not self._in_body:
             self.fail(WriteFailed("the connection ended while the request was being written"))
@@ -323,9 +353,11 @@ class Connection(asyncio.BufferedProtocol):
         partial = self._partial_head
         while data:
             seen = len(partial)
-            if partial:
+            if seen:
                 partial += data
-            end = (partial or data).find(_HEAD_END, max(seen - 3, 0))
+                end = partial.find(_HEAD_END, max(seen - 3, 0))
+            else:
+                end = data.find(_HEAD_END)
             cut = end + len(_HEAD_END) - seen if end >= 0 else len(data)
             self._head_bytes += cut
             if self._head_bytes > self._limits.header_bytes:
@@ -334,11 +366,14 @@ class Connection(asyncio.BufferedProtocol):
             if (end >= 0) is not (self._status > 0):
                 raise ProtocolError("the response head does not end where its lines do")
             if end < 0:
-                if not partial:
+                if not seen:
                     partial += data
                 break
-            head = bytes(partial[: end + 2]) if partial else data[: end + 2]
-            partial.clear()
+            if seen:
+                head = bytes(partial[: end + 2])
+                partial.clear()
+            else:
+                head = data[: end + 2]
             data = data[cut:]
             if self._status >= 200:
                 self._begin_body(response, head)
@@ -352,20 +387,28 @@ class Connection(asyncio.BufferedProtocol):
         lowered = head.lower()
         if not lowered.startswith(b"http/1."):
             raise ProtocolError("the response does not start with a status line of HTTP/1.x")
-        codings = lowered.count(b"\r\ntransfer-encoding:")
-        if (
-            codings
-            and (codings > 1 or _CHUNKED not in lowered)
-            and Headers(head)["transfer-encoding"].lower() != "chunked"
-        ):
-            raise ProtocolError("the response has a transfer-encoding other than chunked")
-        self._framed = codings > 0 or b"\r\ncontent-length:" in lowered
+        encoded = False
+        if b"-encoding:" in lowered:  # most JSON answers have neither, and each search costs as much as this one
+            codings = lowered.count(_TRANSFER_ENCODING)
+            if (
+                codings
+                and (codings > 1 or _CHUNKED not in lowered)
+                and Headers(head)["transfer-encoding"].lower() != "chunked"
+            ):
+                raise ProtocolError("the response has a transfer-encoding other than chunked")
+            encoded = b"\r\ncontent-encoding:" in lowered
         self._in_body = True
-        self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
         if self._head_only and not self._complete:
             self._complete = True
             self._keep = False  # the parser waits for the body that the head announces
-        response.arrived(self._status, head, encoded=b"\r\ncontent-encoding:" in lowered)
+        response.arrived(self._status, head, lowered, encoded=encoded)
+
+    def _moved_on(self, response: Response) -> None:
+        """The head has come, or more of the body, and more is to come."""
+        if not self._draining:
+            self.deadline = min(self._watch.clock() + self._idle_s, self._ends)
+        if not response.whole:
+            response.wake()
 
     def _end(self, response: Response, *, reusable: bool) -> None:
         parts = self._parts
@@ -376,7 +419,6 @@ class Connection(asyncio.BufferedProtocol):
             _remember_session(transport)
         if reusable and transport is not None and not transport.is_closing() and self._request_written():
             self.response = None
-            self._watch.stop(self)
             if self._paused:
                 self._resume()
             self.pool.put(self)
@@ -408,6 +450,11 @@ class Connection(asyncio.BufferedProtocol):
 
 class _Surplus(Exception):
     """Stops the parser at the first byte after the end of the response."""
+
+
+def _is_framed(lowered: bytes) -> bool:
+    """Whether a head, in lower case, says where the body ends."""
+    return _TRANSFER_ENCODING in lowered or b"\r\ncontent-length:" in lowered
 
 
 def _reason(error: Exception) -> str:

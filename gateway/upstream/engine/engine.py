@@ -58,14 +58,18 @@ class Engine(httpx.AsyncBaseTransport):
             EngineError: the connection is closed then, or never was.
             asyncio.CancelledError: with an EngineError for its cause where none of the request was written.
         """
-        ends = self._clock() + timeouts.total_s
+        now = self._clock()
+        ends = now + timeouts.total_s
         head = _head(endpoint, len(body), extra)
         pool = self._pools.get(endpoint.origin) or self._pool(endpoint.origin)
-        try:
-            connection = pool.take() or await pool.acquire(timeouts, ends)
-        except asyncio.CancelledError as left:
-            raise left from EngineError("the request was given up before it was written", sent=False)
-        response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
+        connection = pool.take(now)
+        if connection is None:
+            try:
+                connection = await pool.acquire(timeouts, ends)
+            except asyncio.CancelledError as left:
+                raise left from EngineError("the request was given up before it was written", sent=False)
+            now = self._clock()
+        response = connection.begin(timeouts, now, ends, head_only=endpoint.method == "HEAD")
         connection.write(head, body)
         try:
             await response.begun()
@@ -74,7 +78,7 @@ class Engine(httpx.AsyncBaseTransport):
                 raise
             try:
                 connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
-                response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
+                response = connection.begin(timeouts, self._clock(), ends, head_only=endpoint.method == "HEAD")
                 connection.write(head, body)
                 await response.begun()
             except EngineError as error:
@@ -103,7 +107,7 @@ class Engine(httpx.AsyncBaseTransport):
         endpoint, timeouts = outgoing.endpoint, outgoing.timeouts
         ends = self._clock() + timeouts.total_s
         connection = await self._pool(endpoint.origin).acquire(timeouts, ends, fresh=True)
-        response = connection.begin(timeouts, ends, head_only=endpoint.method == "HEAD")
+        response = connection.begin(timeouts, self._clock(), ends, head_only=endpoint.method == "HEAD")
         connection.upload(asyncio.ensure_future(bridge.upload(connection, outgoing)))
         await response.begun()
         return response
@@ -137,9 +141,6 @@ class Engine(httpx.AsyncBaseTransport):
 
 
 def _head(endpoint: Endpoint, size: int, extra: bytes) -> bytes:
-    head = endpoint.head
-    if b"\r\naccept-encoding:" not in head:
-        extra += b"accept-encoding: identity\r\n"
     if size or endpoint.method not in ("GET", "HEAD"):
-        return b"%b%bcontent-length: %d\r\n\r\n" % (head, extra, size)
-    return b"%b%b\r\n" % (head, extra)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (endpoint.head, extra, size)
+    return b"%b%b\r\n" % (endpoint.head, extra)

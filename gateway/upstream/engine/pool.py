@@ -57,12 +57,12 @@ class Pool:
         self.opening: set[asyncio.Future[Connection]] = set()
         """Connections being made."""
 
-    def take(self) -> Connection | None:
+    def take(self, now: float) -> Connection | None:
         """The connection used last, if one is idle."""
-        now = self.watch.clock()
-        while self._idle:
-            connection, _ = self._idle.popitem()
-            if now - connection.idle_since < self.limits.keepalive_s and connection.reusable:
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            if now - connection.idle_since < self.limits.keepalive_s and connection.reusable():
                 return connection
             self._replace(connection)
         return None
@@ -75,7 +75,7 @@ class Pool:
         """
         if self.closed:
             raise ConnectFailed("the engine is closed")
-        if not fresh and (idle := self.take()) is not None:
+        if not fresh and (idle := self.take(self.watch.clock())) is not None:
             return idle
         if self._idle and self._slots >= self.limits.connections_per_origin:
             self._replace(self._idle.popitem()[0])  # a fresh one is wanted, and only used ones are there
@@ -84,7 +84,7 @@ class Pool:
         else:
             connection = await self._wait(min(timeouts.pool_s, ends - self.watch.clock()))
             if connection is not None:
-                if not fresh and connection.reusable:
+                if not fresh and connection.reusable():
                     connection.holds_slot = True
                     return connection
                 connection.drop()  # its slot stays with us
@@ -96,7 +96,7 @@ class Pool:
         connection.idle_since = self.watch.clock()
         if self.closed:
             connection.drop()
-        elif (waiter := self._next_waiter()) is not None:
+        elif self._waiters and (waiter := self._next_waiter()) is not None:
             connection.holds_slot = False  # the slot travels with the hand-over, whatever becomes of the connection
             waiter.set_result(connection)
         else:

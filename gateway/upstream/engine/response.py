@@ -22,26 +22,42 @@ class Response(AsyncIterator[bytes]):
     Its reader ends it in one of three ways: reads the body to its end, calls `finish()`, or calls `abort()`.
     """
 
-    # Defaults of the class, since most responses never set them: one is made for every exchange.
-    status = 0
-    head = b""
-    """Status line and headers as they came, each ending in CRLF."""
-    complete = False
-    """Whether the message end has arrived."""
-    whole = False
-    """Whether its reader waits for the end rather than for the next bytes."""
-    translate: Callable[[EngineError], Exception] | None = None
-    """Turns the engine's errors into those of its reader's layer."""
-    _waiter: asyncio.Future[None] | None = None
-    _error: BaseException | None = None
-    _rest = b""
-    _headers: Headers | None = None
-    _decoder: Decoder | None = None
+    __slots__ = (
+        "_body_cap",
+        "_connection",
+        "_decoder",
+        "_error",
+        "_headers",
+        "_loop",
+        "_rest",
+        "complete",
+        "head",
+        "lowered",
+        "status",
+        "translate",
+        "waiter",
+        "whole",
+    )
 
     def __init__(self, connection: Connection, body_cap: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.status = 0
+        self.head = self.lowered = b""
+        """Status line and headers as they came, each ending in CRLF; and in lower case, to be searched."""
+        self.complete = False
+        """Whether the message end has arrived."""
+        self.whole = False
+        """Whether its reader waits for the end rather than for the next bytes."""
+        self.translate: Callable[[EngineError], Exception] | None = None
+        """Turns the engine's errors into those of its reader's layer."""
+        self.waiter: asyncio.Future[None] | None = None
+        """While its reader waits: what wakes it."""
         self._connection: Connection | None = connection
         self._body_cap = body_cap
         self._loop = loop  # asking which one is running is a system call in CPython 3.11
+        self._error: BaseException | None = None
+        self._rest = b""
+        self._headers: Headers | None = None
+        self._decoder: Decoder | None = None
 
     @property
     def headers(self) -> Headers:
@@ -64,9 +80,10 @@ class Response(AsyncIterator[bytes]):
             await self._arrival()
         if self._error is not None:
             raise self._raised(self._error)
-        data = self._take()
-        if self._decoder is not None:
-            data = self._inflated(data, cap)
+        if self._decoder is None:
+            data, self._rest = self._rest, b""
+        else:
+            data = self._inflated(cap)
         if len(data) > cap:
             raise self._raised(TooLarge(f"the response body is larger than {cap} bytes"))
         return data
@@ -113,24 +130,20 @@ class Response(AsyncIterator[bytes]):
 
     # ------------------------------------------------------------ called by the connection
 
-    @property
-    def awaited(self) -> bool:
-        return self._waiter is not None
-
-    def arrived(self, status: int, head: bytes, *, encoded: bool) -> None:
-        """The final head is there; `encoded` where it has a Content-Encoding.
+    def arrived(self, status: int, head: bytes, lowered: bytes, *, encoded: bool) -> None:
+        """The final head is there; `encoded` where it has a Content-Encoding. Its reader is to be woken next.
 
         Raises:
             ProtocolError: an encoding that is not supported.
         """
         self.head = head
+        self.lowered = lowered
         if encoded:
             encoding = self.headers.get("content-encoding", "").lower()
             if encoding not in ("", "identity"):
                 self._decoder = Decoder(encoding, self._body_cap)
                 self._headers = None
         self.status = status
-        self.wake()
 
     def ended(self, rest: bytes, error: BaseException | None = None) -> None:
         """The last bytes, and why there will be no more where that is not the message's end."""
@@ -143,31 +156,32 @@ class Response(AsyncIterator[bytes]):
         self.wake()
 
     def wake(self) -> None:
-        waiter = self._waiter
+        waiter = self.waiter
         if waiter is not None:
-            self._waiter = None
+            self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
 
     async def begun(self) -> None:
         """Returns once the final head has arrived; gives up the connection on every other way out."""
-        try:
-            while not self.status and self._error is None:
-                await self._arrival()
-        except BaseException:
-            self.abort()
-            raise
+        if not self.status and self._error is None:
+            waiter = self.waiter = self._loop.create_future()
+            try:
+                await waiter
+            except BaseException:
+                self.abort()
+                raise
         if not self.status and self._error is not None:
             raise self._error
 
     # ------------------------------------------------------------ own parts
 
     async def _arrival(self) -> None:
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self.waiter = self._loop.create_future()
         try:
             await waiter
         finally:
-            self._waiter = None
+            self.waiter = None
 
     def _take(self) -> bytes:
         if self._connection is not None:
@@ -189,7 +203,8 @@ class Response(AsyncIterator[bytes]):
             return translated
         return error
 
-    def _inflated(self, piece: bytes, cap: int) -> bytes:
+    def _inflated(self, cap: int) -> bytes:
+        piece = self._take()
         pieces = [piece]
         size = len(piece)
         while piece and size <= cap:

@@ -18,6 +18,8 @@ class TlsConnection(Connection):
     have taken all that it holds; and its last piece is taken whole.
     """
 
+    __slots__ = ()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         tls = cast(Any, transport)

@@ -23,8 +23,8 @@ class Watch:
         self.clock = clock
         self.open: set[Connection] = set()
         """Every connection that has a socket."""
-        self._active: set[Connection] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        """Until the next tick; None while it does not tick."""
         self._empty: asyncio.Event | None = None
 
     def opened(self, connection: Connection) -> None:
@@ -42,23 +42,22 @@ class Watch:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), timeout_s)
 
-    def start(self, connection: Connection) -> None:
-        self._active.add(connection)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
-
-    def stop(self, connection: Connection) -> None:
-        self._active.discard(connection)
+    def start(self) -> None:
+        """Ticks for as long as exchanges are in progress. To be called where one begins and it does not tick."""
+        self.timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def _tick(self) -> None:
-        self._timer = None
         now = self.clock()
-        for connection in [c for c in self._active if c.deadline <= now]:
-            connection.expire(now)
-        if self._active:
-            self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+        active = [connection for connection in self.open if connection.response is not None]
+        for connection in active:
+            if connection.deadline <= now:
+                connection.expire(now)
+        if active:
+            self.start()
+        else:
+            self.timer = None

@@ -254,3 +254,27 @@ async def test_idle_connections_are_closed_after_a_while() -> None:
         await closed.wait()
         assert engine.open_connections == 0
         await engine.aclose()
+
+
+async def test_an_exchange_after_a_quiet_time_has_its_limits_too(timed: Engine, clock: Clock) -> None:
+    """Nothing ticks for a connection that is idle, nor does its last deadline end it; the next exchange ticks again."""
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        await session.send(answer(b"ok"))
+        await session.request()
+        await session.reader.read()
+
+    async with listening(handle) as peer:
+        assert await (await timed.send(peer.endpoint(), b"x", Timeouts(first_byte_s=2))).read() == b"ok"
+        await clock.advance(5)
+        assert timed._watch.timer is None
+        assert timed.open_connections == 1
+        sending = asyncio.create_task(timed.send(peer.endpoint(), b"x", Timeouts(first_byte_s=2)))
+        await asyncio.sleep(_TICKS_S)
+        await clock.advance(1.9)
+        assert not sending.done()
+        await clock.advance(0.2)
+        with pytest.raises(errors.FirstByteTimeout):
+            await sending
+    assert timed.open_connections == 0
