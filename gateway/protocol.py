@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api.http import HeaderLines
 from gateway.api.inbound import NO_HEAD, Head
@@ -60,23 +60,36 @@ class Direct:
     For the protocol it stands where uvicorn's own cycle of request and response would.
     """
 
-    disconnected = False
-    response_complete = False
-    more_body = True
-    left = False
-    """Whether its caller went before the reply was complete."""
+    __slots__ = (
+        "_connection",
+        "_lines",
+        "_on_left",
+        "_status",
+        "disconnected",
+        "head",
+        "keep_alive",
+        "left",
+        "more_body",
+        "parts",
+        "response_complete",
+        "response_started",
+        "task",
+    )
     task: asyncio.Task[Any]
     """Serves it."""
-    response_started = False
-    _status = 200
-    _lines = b""
-    _on_left: Callable[[], None] | None = None
 
-    def __init__(self, connection: Protocol, head: Head, *, keep_alive: bool) -> None:
+    def __init__(self, connection: Protocol, head: Head, parts: list[bytes], *, keep_alive: bool) -> None:
         self.head = head
         self.keep_alive = keep_alive
-        self.parts: list[bytes] = []
+        self.parts = parts
+        self.more_body = True
+        self.disconnected = self.response_started = self.response_complete = False
+        self.left = False
+        """Whether its caller went before the reply was complete."""
         self._connection = connection
+        self._on_left: Callable[[], None] | None = None
+        self._status = 200
+        self._lines = b""
 
     @property
     def client(self) -> str | None:
@@ -117,8 +130,9 @@ class Direct:
     async def write(self, data: bytes, *, more: bool = False) -> None:
         """Sends a part of the reply, its head with the first. Returns once the caller reads fast enough again."""
         connection = self._connection
-        if not self.response_started and connection.flow.write_paused and not self.disconnected:
-            await connection.flow.drain()  # the replies before this one are not read yet
+        flow = connection.flow
+        if flow.write_paused and not self.response_started and not self.disconnected:
+            await flow.drain()  # the replies before this one are not read yet
         if self.disconnected:
             return
         write = connection.transport.write
@@ -142,9 +156,9 @@ class Direct:
             if not self.keep_alive:
                 connection.transport.close()
             connection.on_response_complete()
-        elif connection.flow.write_paused:
+        elif flow.write_paused:
             chunk = data = b""
-            await connection.flow.drain()  # not before writing, lest more be taken from the provider meanwhile
+            await flow.drain()  # not before writing, lest more be taken from the provider meanwhile
 
     def served(self, task: asyncio.Task[None]) -> None:
         """Its endpoint has ended; where the reply has not, the connection ends with it."""
@@ -171,13 +185,14 @@ class Beginning:
     accepted these very bytes, and would say the same of them.
     """
 
-    __slots__ = ("after", "before", "head", "hot")
+    __slots__ = ("_after", "_after_size", "_at", "_before", "head", "hot")
 
     def __init__(self, before: bytes, after: bytes, head: Head, hot: Hot) -> None:
-        self.before = before
-        """Up to the digits of its Content-Length."""
-        self.after = after
-        """What follows them, to the head's end."""
+        """`before` goes up to the digits of its Content-Length, `after` from there to the head's end."""
+        self._before = before
+        self._at = len(before)
+        self._after = after
+        self._after_size = len(after)
         self.head = head
         self.hot = hot
 
@@ -200,16 +215,16 @@ class Beginning:
 
     def body(self, chunk: bytes) -> bytes | None:
         """The body of a request that is all of this chunk and begins alike; None of any other."""
-        before = self.before
-        if not chunk.startswith(before):
-            return None
-        at = len(before)
+        at = self._at
         end = chunk.find(b"\r", at, at + _DIGITS)
-        size, after = chunk[at:end], self.after
-        start = end + len(after)
-        if not size.isdigit() or not chunk.startswith(after, end) or len(chunk) - start != int(size):
-            return None
-        return chunk[start:]
+        start = end + self._after_size
+        if (
+            chunk.startswith(self._before)
+            and chunk.startswith(self._after, end)
+            and chunk[at:end] == b"%d" % (len(chunk) - start)
+        ):
+            return chunk[start:]
+        return None
 
 
 class _Unfit(Exception):
@@ -232,37 +247,51 @@ def _check(headers: HeaderLines, version: str) -> None:
 class Protocol(HttpToolsProtocol):
     """A connection of a caller. Its timer looks after the connection, not after each request."""
 
-    _idle_since = 0.0
-    _heard = 0
-    """How much has come since the timer last looked."""
-    _awaited: object = None
-    """The request that was not whole when it did."""
-    _waits = 0
-    """How often in a row that was so."""
-    _moved = False
-    """Whether the last read has brought a whole head, a piece of body or a request's end."""
-    _aside_bytes = 0
-    """How much has come since one did."""
-    _hot: Mapping[bytes, Hot] = {}
-    _receiving: Direct | None = None
-    """The request past ASGI whose body is coming in."""
-    _active: Direct | None = None
-    """The last one that was begun."""
-    _asked: Hot
-    """The endpoint it is for."""
-    _chunk = b""
-    """What is being read, where a request begins with it."""
-    _between = True
-    """Whether the last request was read to its end, and no other begun."""
-    _begins: Beginning | None = None
-    """How the last request began that came in one piece."""
+    __slots__ = (  # beside uvicorn's, which are in a dict: it has as many as one can have before look-ups slow down
+        "_active",
+        "_aside_bytes",
+        "_asked",
+        "_awaited",
+        "_begins",
+        "_between",
+        "_chunk",
+        "_corked",
+        "_heard",
+        "_hot",
+        "_idle_since",
+        "_moved",
+        "_receiving",
+        "_waits",
+    )
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self._corked = Corked(transport, self.loop)
         super().connection_made(cast(Transport, self._corked))
         transport.set_write_buffer_limits(_WRITE_BYTES)
-        self._hot = getattr(self.app, "hot", {})
+        self._hot: Mapping[bytes, Hot] = getattr(self.app, "hot", {})
         self._idle_since = self.loop.time()
+        self._heard = 0
+        """How much has come since the timer last looked."""
+        self._awaited: object = None
+        """The request that was not whole when it did."""
+        self._waits = 0
+        """How often in a row that was so."""
+        self._moved = False
+        """Whether the last read has brought a whole head, a piece of body or a request's end."""
+        self._aside_bytes = 0
+        """How much has come since one did."""
+        self._receiving: Direct | None = None
+        """The request past ASGI whose body is coming in."""
+        self._active: Direct | None = None
+        """The last one that was begun."""
+        self._asked: Hot | None = None
+        """The endpoint it is for."""
+        self._chunk = b""
+        """What is being read, where a request begins with it."""
+        self._between = True
+        """Whether the last request was read to its end, and no other begun."""
+        self._begins: Beginning | None = None
+        """How the last request began that came in one piece."""
         self._look_again_in(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
@@ -300,11 +329,14 @@ class Protocol(HttpToolsProtocol):
         if body is None or len(body) > begins.hot.most_bytes:
             return False
         self._aside_bytes = 0
-        self._active = direct = Direct(self, begins.head, keep_alive=True)
-        direct.parts.append(body)
-        self.cycle = cast(RequestResponseCycle, direct)
-        self._serve(direct, begins.hot)
+        self._serve(self._begin(begins.head, [body], keep_alive=True), begins.hot)
         return True
+
+    def _begin(self, head: Head, parts: list[bytes], *, keep_alive: bool) -> Direct:
+        direct = Direct(self, head, parts, keep_alive=keep_alive)
+        self._active = direct
+        self.cycle = direct  # type: ignore[assignment]  # it has all that is asked of one
+        return direct
 
     def eof_received(self) -> None:
         """The caller will send no more, and the transport closes: what was answered in this turn goes out first."""
@@ -349,9 +381,8 @@ class Protocol(HttpToolsProtocol):
         if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False
         self.headers = []
-        self._receiving = self._active = direct = Direct(self, head, keep_alive=parser.should_keep_alive())
+        self._receiving = self._begin(head, [], keep_alive=parser.should_keep_alive())
         self._asked = hot
-        self.cycle = cast(RequestResponseCycle, direct)
         return True
 
     def on_body(self, body: bytes) -> None:
@@ -363,17 +394,18 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._moved = self._between = True
-        direct, self._receiving = self._receiving, None
-        if direct is None:
+        direct, hot, self._receiving = self._receiving, self._asked, None
+        if direct is None or hot is None:
             super().on_message_complete()
             return
         if self._chunk and direct.keep_alive:
-            self._begins = Beginning.of(self._chunk, direct, self._asked)
-        self._serve(direct, self._asked)
+            self._begins = Beginning.of(self._chunk, direct, hot)
+        self._serve(direct, hot)
 
     def _serve(self, direct: Direct, hot: Hot) -> None:
         direct.more_body = False
-        direct.task = task = self.loop.create_task(hot.serve(direct))
+        # Not by the loop, which would have the task's name written out with a number of its own.
+        direct.task = task = asyncio.Task(hot.serve(direct), loop=self.loop, name="request")
         self.tasks.add(task)
         task.add_done_callback(direct.served)
 
@@ -423,7 +455,8 @@ class Protocol(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again_in(self.timeout_keep_alive)
