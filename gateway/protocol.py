@@ -65,12 +65,12 @@ class Direct:
         "_lines",
         "_on_left",
         "_status",
+        "content",
         "disconnected",
         "head",
         "keep_alive",
         "left",
         "more_body",
-        "parts",
         "response_complete",
         "response_started",
         "task",
@@ -78,10 +78,10 @@ class Direct:
     task: asyncio.Task[Any]
     """Serves it."""
 
-    def __init__(self, connection: Protocol, head: Head, parts: list[bytes], *, keep_alive: bool) -> None:
+    def __init__(self, connection: Protocol, head: Head, *, keep_alive: bool) -> None:
         self.head = head
         self.keep_alive = keep_alive
-        self.parts = parts
+        self.content = b""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
         self.left = False
@@ -98,8 +98,8 @@ class Direct:
 
     async def body(self, limit: int) -> bytes:
         """The request body, which is not longer than the endpoint takes; to be asked for once."""
-        parts, self.parts = self.parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        content, self.content = self.content, b""
+        return content
 
     def watch(self, on_left: Callable[[], None]) -> None:
         """Calls this once when the caller goes before the reply is complete.
@@ -260,6 +260,7 @@ class Protocol(HttpToolsProtocol):
         "_hot",
         "_idle_since",
         "_moved",
+        "_parts",
         "_receiving",
         "_waits",
     )
@@ -282,6 +283,8 @@ class Protocol(HttpToolsProtocol):
         """How much has come since one did."""
         self._receiving: Direct | None = None
         """The request past ASGI whose body is coming in."""
+        self._parts: list[bytes] = []
+        """What has come of that."""
         self._active: Direct | None = None
         """The last one that was begun."""
         self._asked: Hot | None = None
@@ -329,11 +332,11 @@ class Protocol(HttpToolsProtocol):
         if body is None or len(body) > begins.hot.most_bytes:
             return False
         self._aside_bytes = 0
-        self._serve(self._begin(begins.head, [body], keep_alive=True), begins.hot)
+        self._serve(self._begin(begins.head, keep_alive=True), begins.hot, body)
         return True
 
-    def _begin(self, head: Head, parts: list[bytes], *, keep_alive: bool) -> Direct:
-        direct = Direct(self, head, parts, keep_alive=keep_alive)
+    def _begin(self, head: Head, *, keep_alive: bool) -> Direct:
+        direct = Direct(self, head, keep_alive=keep_alive)
         self._active = direct
         self.cycle = direct  # type: ignore[assignment]  # it has all that is asked of one
         return direct
@@ -381,14 +384,14 @@ class Protocol(HttpToolsProtocol):
         if size is None or int(size) > hot.most_bytes or b"content-encoding" in fields or b"expect" in fields:
             return False
         self.headers = []
-        self._receiving = self._begin(head, [], keep_alive=parser.should_keep_alive())
+        self._receiving = self._begin(head, keep_alive=parser.should_keep_alive())
         self._asked = hot
         return True
 
     def on_body(self, body: bytes) -> None:
         self._moved = True
         if self._receiving is not None:
-            self._receiving.parts.append(body)
+            self._parts.append(body)
         else:
             super().on_body(body)
 
@@ -400,9 +403,11 @@ class Protocol(HttpToolsProtocol):
             return
         if self._chunk and direct.keep_alive:
             self._begins = Beginning.of(self._chunk, direct, hot)
-        self._serve(direct, hot)
+        parts, self._parts = self._parts, []
+        self._serve(direct, hot, parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _serve(self, direct: Direct, hot: Hot) -> None:
+    def _serve(self, direct: Direct, hot: Hot, body: bytes) -> None:
+        direct.content = body
         direct.more_body = False
         # Not by the loop, which would have the task's name written out with a number of its own.
         direct.task = task = asyncio.Task(hot.serve(direct), loop=self.loop, name="request")

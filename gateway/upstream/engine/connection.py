@@ -119,7 +119,8 @@ class Connection(asyncio.BufferedProtocol):
         """Starts an exchange; its request is to be written next. At `ends` on the clock it must be over."""
         self._ends = ends
         self._idle_s = timeouts.idle_s
-        self.deadline = min(now + timeouts.first_byte_s, ends)
+        due = now + timeouts.first_byte_s
+        self.deadline = due if due < ends else ends
         self._head_only = head_only
         self._head_bytes = self._status = self._buffered = 0
         self._in_body = self._complete = self._draining = False
@@ -247,9 +248,6 @@ class Connection(asyncio.BufferedProtocol):
             return self.pool.little_room
         return self.pool.room if response.whole else self.pool.some_room
 
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self.pool.room[:nbytes].tobytes())
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = Corked(cast(asyncio.Transport, transport), self._loop)
@@ -258,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
-    def data_received(self, data: bytes) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         response = self.response
         parser = self._parser
         if response is None or parser is None:
@@ -269,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         poisoned = False
         was_in_body, had = self._in_body, len(self._parts)
-        arrived = len(data)
+        data = self.pool.room[:nbytes].tobytes()
         try:
             if not was_in_body:
                 data = self._read_head(parser, response, data)
@@ -288,7 +286,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete:
             self._end(response, reusable=self._keep and not poisoned)
         elif len(self._parts) > had:
-            self._buffered += arrived
+            self._buffered += nbytes
             self._moved_on(response)
             if self._buffered > self._full_at:
                 self._overfull()
@@ -385,9 +383,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_body(self, response: Response, head: bytes) -> None:
         lowered = head.lower()
+        response.head = head
+        response.lowered = lowered
         if not lowered.startswith(b"http/1."):
             raise ProtocolError("the response does not start with a status line of HTTP/1.x")
-        encoded = False
         if b"-encoding:" in lowered:  # most JSON answers have neither, and each search costs as much as this one
             codings = lowered.count(_TRANSFER_ENCODING)
             if (
@@ -396,12 +395,13 @@ class Connection(asyncio.BufferedProtocol):
                 and Headers(head)["transfer-encoding"].lower() != "chunked"
             ):
                 raise ProtocolError("the response has a transfer-encoding other than chunked")
-            encoded = b"\r\ncontent-encoding:" in lowered
+            if b"\r\ncontent-encoding:" in lowered:
+                response.decode()
         self._in_body = True
         if self._head_only and not self._complete:
             self._complete = True
             self._keep = False  # the parser waits for the body that the head announces
-        response.arrived(self._status, head, lowered, encoded=encoded)
+        response.status = self._status
 
     def _moved_on(self, response: Response) -> None:
         """The head has come, or more of the body, and more is to come."""

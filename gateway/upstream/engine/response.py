@@ -41,6 +41,7 @@ class Response(AsyncIterator[bytes]):
 
     def __init__(self, connection: Connection, body_cap: int, loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
+        """That of the final head, 0 before it has come."""
         self.head = self.lowered = b""
         """Status line and headers as they came, each ending in CRLF; and in lower case, to be searched."""
         self.complete = False
@@ -130,20 +131,16 @@ class Response(AsyncIterator[bytes]):
 
     # ------------------------------------------------------------ called by the connection
 
-    def arrived(self, status: int, head: bytes, lowered: bytes, *, encoded: bool) -> None:
-        """The final head is there; `encoded` where it has a Content-Encoding. Its reader is to be woken next.
+    def decode(self) -> None:
+        """The head has a Content-Encoding.
 
         Raises:
-            ProtocolError: an encoding that is not supported.
+            ProtocolError: one that is not supported.
         """
-        self.head = head
-        self.lowered = lowered
-        if encoded:
-            encoding = self.headers.get("content-encoding", "").lower()
-            if encoding not in ("", "identity"):
-                self._decoder = Decoder(encoding, self._body_cap)
-                self._headers = None
-        self.status = status
+        encoding = self.headers.get("content-encoding", "").lower()
+        if encoding not in ("", "identity"):
+            self._decoder = Decoder(encoding, self._body_cap)
+            self._headers = None
 
     def ended(self, rest: bytes, error: BaseException | None = None) -> None:
         """The last bytes, and why there will be no more where that is not the message's end."""
