@@ -78,7 +78,10 @@ class Response(AsyncIterator[bytes]):
             self.whole = True
             self._connection.buffer_up_to(cap)
         while not self.complete and self._error is None:
-            await self._arrival()
+            try:
+                await self._arrival()
+            finally:
+                self.waiter = None
         if self._error is not None:
             raise self._raised(self._error)
         if self._decoder is None:
@@ -109,7 +112,10 @@ class Response(AsyncIterator[bytes]):
                 raise self._raised(self._error)
             if self.complete:
                 raise StopAsyncIteration
-            await self._arrival()
+            try:
+                await self._arrival()
+            finally:
+                self.waiter = None
 
     def abort(self) -> None:
         """Gives up the connection at once. Nothing happens where the message end has arrived."""
@@ -162,9 +168,8 @@ class Response(AsyncIterator[bytes]):
     async def begun(self) -> None:
         """Returns once the final head has arrived; gives up the connection on every other way out."""
         if not self.status and self._error is None:
-            waiter = self.waiter = self._loop.create_future()
             try:
-                await waiter
+                await self._arrival()
             except BaseException:
                 self.abort()
                 raise
@@ -173,12 +178,10 @@ class Response(AsyncIterator[bytes]):
 
     # ------------------------------------------------------------ own parts
 
-    async def _arrival(self) -> None:
+    def _arrival(self) -> asyncio.Future[None]:
+        """To be awaited: done when something has arrived."""
         waiter = self.waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self.waiter = None
+        return waiter
 
     def _take(self) -> bytes:
         if self._connection is not None:
