@@ -54,7 +54,8 @@ class Answer:
     body: bytes
 
 
-_REQUEST_ID = re.compile(rb"\r\n(?:x-)?request-id:[ \t]*([!-~]{1,128})[ \t]*\r\n", re.IGNORECASE)
+_ID_HEADERS = (b"\r\nx-request-id:", b"\r\nrequest-id:")
+_ID = re.compile(rb"[ \t]*([!-~]{1,128})[ \t]*\r\n")
 
 
 def request_id(response: UpstreamResponse) -> str | None:
@@ -63,12 +64,13 @@ def request_id(response: UpstreamResponse) -> str | None:
     Source: https://platform.openai.com/docs/api-reference/debugging-requests and
     https://platform.claude.com/docs/en/api/errors#request-id (read 2026-11-21).
     """
-    lowered = response.lowered  # searching this is a fifth of what the pattern takes
-    at = lowered.find(b"\r\nx-request-id:")
-    if at < 0:
-        at = lowered.find(b"\r\nrequest-id:")
-    found = None if at < 0 else _REQUEST_ID.match(response.head, at)
-    return None if found is None else found[1].decode()
+    lowered = response.lowered  # to search this and match the value alone takes half of a pattern that ignores case
+    for header in _ID_HEADERS:
+        at = lowered.find(header)
+        if at >= 0:
+            found = _ID.match(response.head, at + len(header))
+            return None if found is None else found[1].decode()
+    return None
 
 
 class Upstream:
