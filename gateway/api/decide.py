@@ -12,7 +12,8 @@ from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
 from gateway.errors import GatewayError
 from gateway.gateway import Gateway, Routing
-from gateway.routing.decision import Record, recorded, recorded_refusal
+from gateway.routing.batch import Decided
+from gateway.routing.decision import recorded_refusal
 from gateway.routing.needs import infer_needs
 from gateway.types import Deployment, Facts, Needs, Options, Plan
 
@@ -51,7 +52,7 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
         now=now,
         seed=gateway.chance.getrandbits(32),
         health=gateway.breakers.view(),
-        stats=gateway.statistics.view(),
+        stats=gateway.statistics.lately(),
         budget_left_share=recalled.budget_left_share,
         priced_only=limits is not None and bool(limits.budgets),
         allowed_tiers=caller.tiers,
@@ -74,7 +75,9 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
         raise
     planned = Planned(caller, chat, options, routing, target, needs, facts, plan, recalled.session)
     if keep_as is not None:
-        gateway.decisions.record(keep_as, record_of(planned))
+        gateway.decisions.record_plan(
+            Decided(keep_as, routing.planner, target, needs, options, facts, plan, caller.tenant)
+        )
     return planned
 
 
@@ -84,20 +87,6 @@ def _subject(caller: Caller, chat: Chat, options: Options) -> int | None:
     if who is None:
         return None
     return int.from_bytes(blake2b(f"{caller.key_id}\0{who}".encode("utf-8", "replace"), digest_size=8).digest())
-
-
-def record_of(planned: Planned) -> Record:
-    """The decision's record, from which the same plan can be made again."""
-    return recorded(
-        planned.routing.planner,
-        planned.target,
-        planned.needs,
-        planned.options,
-        planned.facts,
-        planned.plan,
-        explained=planned.options.explain,
-        tenant=planned.caller.tenant,
-    )
 
 
 def remember_session(gateway: Gateway, planned: Planned, session: str, answered: Deployment) -> None:

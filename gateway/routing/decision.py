@@ -56,10 +56,7 @@ def recorded(
     explained: bool,
     tenant: str = "",
 ) -> Record:
-    """The record of a plan that was made from just these; without the session's name, which plans do not look at.
-
-    To be encoded at once: the facts may hold statistics that go on changing.
-    """
+    """The record of a plan that was made from just these; without the session's name, which plans do not look at."""
     order = [candidate.deployment.name for candidate in plan.candidates]
     first = plan.candidates[0]
     return Record(

@@ -1,41 +1,32 @@
 """The routing decisions of the last hours, kept in the store so that each can be explained and made again.
 
-Every request leaves one, few are ever read: so they are kept in batches, a compressed text of many lines under the
-first and the last id in it, and a reader looks through the batches of the minute.
+Every request leaves one, few are ever read: so they are kept in batches (see `batch.py`) under the first and the last
+id in each, and a reader looks through the batches of the minute.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
-import msgspec
-from msgspec import Raw
 from redis.exceptions import RedisError
 
 from gateway.background import Repeated
 from gateway.catalog.snapshot import Snapshot
 from gateway.log import get_logger
+from gateway.routing.batch import Decided, Packed, Whole, milliseconds_of, minute_of, packed, unpacked
 from gateway.routing.circumstances import Unavailable, circumstances, read
-from gateway.routing.decision import Record, decode
+from gateway.routing.decision import Record, encode
 from gateway.storage.client import Store
 
 _FLUSH_S = 0.5
+_BATCH = 256
+"""Records of one write: this process does not stand still for longer than some 0.2 ms over one."""
 _MOST_WAITING = 50_000
 """Records beyond this, the oldest, are lost while the store is away: they explain the past, they are not money."""
-_BATCH = 256
-"""Records of one write: this process does not stand still for longer than some 0.3 ms over one."""
 _CIRCUMSTANCES = "{decisions}:circumstances"
 _DOCUMENTS = "{decisions}:documents"
-_Kept = tuple[str, bytes]
-"""Request id, and the line that is kept of it: JSON of the id and the record."""
-
-_encode = msgspec.json.Encoder().encode
-_id = itemgetter(0)
-_decode_line = msgspec.json.Decoder(tuple[str, Raw]).decode
 
 log = get_logger("decisions")
 
@@ -46,7 +37,11 @@ class Decisions:
     def __init__(self, store: Store, kept_hours: int) -> None:
         self._store: Any = store
         self._kept_hours = kept_hours
-        self._waiting: list[_Kept] = []
+        self._recorded: list[Whole | Decided] = []
+        """Less than a batch."""
+        self._waiting: list[Packed] = []
+        self._lost = 0
+        """Records that were dropped and not told of yet."""
         self._circumstances: dict[str, bytes] = {}
         """Those of this process, to be written with the next records."""
         self._documents: dict[str, bytes] = {}
@@ -65,9 +60,32 @@ class Decisions:
         self._documents[snapshot.version] = zlib.compress(document)
 
     def record(self, request_id: str, record: Record) -> None:
-        """Keeps a request's record: as text at once, which takes a third of the memory until it is written."""
-        if len(self._waiting) < _MOST_WAITING:
-            self._waiting.append((request_id, _encode((request_id, record))))
+        """Keeps a request's record."""
+        self._keep(Whole(request_id, record))
+
+    def record_plan(self, decided: Decided) -> None:
+        """Keeps the record of a request's plan."""
+        self._keep(decided)
+
+    def _keep(self, kept: Whole | Decided) -> None:
+        self._recorded.append(kept)
+        if len(self._recorded) >= _BATCH:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Packed, records take little memory until they are written."""
+        if self._recorded:
+            recorded, self._recorded = self._recorded, []
+            self._waiting += packed(recorded)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Drops what waits beyond what may."""
+        waiting = sum(batch.count for batch in self._waiting)
+        while waiting > _MOST_WAITING:
+            lost = self._waiting.pop(0).count
+            waiting -= lost
+            self._lost += lost
 
     async def start(self) -> None:
         await self._writer.start()
@@ -78,9 +96,10 @@ class Decisions:
 
     async def flush(self) -> None:
         """Writes what waits."""
+        self._pack()
         if not self._waiting:
             return
-        batches, self._waiting = _batches(self._waiting), []
+        batches, self._waiting = self._waiting, []
         circumstances, self._circumstances = self._circumstances, {}
         documents, self._documents = self._documents, {}
         kept_s = (self._kept_hours + 1) * 3600
@@ -90,18 +109,18 @@ class Decisions:
                     await self._store.hset(name, mapping=fields)
                 await self._store.expire(name, kept_s)
             while batches:
-                minute, batch = batches[0]
-                name = _name(minute)
-                await self._store.hset(name, _span(batch), _packed(batch))
+                batch = batches[0]
+                name = _name(batch.minute)
+                await self._store.hset(name, batch.span, batch.data)
                 await self._store.expire(name, kept_s)
                 del batches[0]
         except (RedisError, OSError) as error:
             self._circumstances = circumstances | self._circumstances
             self._documents = documents | self._documents
-            waiting = [kept for _, batch in batches for kept in batch] + self._waiting
-            lost = max(0, len(waiting) - _MOST_WAITING)
-            self._waiting = waiting[lost:]
-            log.warning("decisions_wait", count=len(self._waiting), lost=lost, error=type(error).__name__)
+            self._waiting = batches + self._waiting
+            self._drop_oldest()
+            count, lost, self._lost = sum(batch.count for batch in self._waiting), self._lost, 0
+            log.warning("decisions_wait", count=count, lost=lost, error=type(error).__name__)
 
     async def find(self, request_id: str, tenant: str) -> Record | None:
         """The record of a tenant's request; None where none is kept.
@@ -111,15 +130,15 @@ class Decisions:
         """
         await self.flush()
         try:
-            name = _name(_minute(request_id))
+            name = _name(minute_of(request_id))
         except ValueError:
             return None
         for span in await self._store.hkeys(name):
             first, _, last = span.decode().partition(" ")
             if first <= request_id <= last:
-                for kept, raw in _lines(await self._store.hget(name, span)):
-                    if kept == request_id and (record := decode(raw)).tenant == tenant:
-                        return record
+                for kept in unpacked(await self._store.hget(name, span)):
+                    if kept.id == request_id and kept.record.tenant == tenant:
+                        return kept.record
         return None
 
     async def unavailable(self, digest: str) -> Unavailable | None:
@@ -160,55 +179,10 @@ class Decisions:
         for minute in range(int(at) // 60, int(now) // 60 + 1):
             name = _name(minute)
             for span in await self._store.hkeys(name):
-                for request_id, raw in _lines(await self._store.hget(name, span)):
-                    if _milliseconds(request_id) >= at * 1000 and decode(raw).tenant == tenant:
-                        yield request_id, bytes(raw)
-
-
-def _batches(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:
-    """The records in the pieces that they are written in, each with its minute."""
-    return [
-        (minute, of_minute[start : start + _BATCH])
-        for minute, of_minute in _by_minute(records)
-        for start in range(0, len(of_minute), _BATCH)
-    ]
-
-
-def _by_minute(records: list[_Kept]) -> list[tuple[int, list[_Kept]]]:
-    """The records by the minute of their requests; as a rule all are of one, which shows without looking at each."""
-    first, last = _minute(min(records, key=_id)[0]), _minute(max(records, key=_id)[0])
-    if first == last:
-        return [(first, records)]
-    by_id = sorted(records, key=_id)
-    return [(minute, [*group]) for minute, group in groupby(by_id, key=lambda kept: _minute(kept[0]))]
-
-
-def _span(batch: list[_Kept]) -> str:
-    """What a batch is kept under: the first and the last id in it."""
-    return f"{min(batch, key=_id)[0]} {max(batch, key=_id)[0]}"
-
-
-def _packed(batch: list[_Kept]) -> bytes:
-    """A batch as it is kept: a sixth of its text, for half a microsecond a record."""
-    return zlib.compress(b"\n".join([line for _, line in batch]), level=1)
-
-
-def _lines(batch: bytes | None) -> list[tuple[str, Raw]]:
-    return [] if batch is None else [_decode_line(line) for line in zlib.decompress(batch).splitlines()]
+                for kept in unpacked(await self._store.hget(name, span)):
+                    if milliseconds_of(kept.id) >= at * 1000 and kept.record.tenant == tenant:
+                        yield kept.id, encode(kept.record)
 
 
 def _name(minute: int) -> str:
     return f"{{decisions}}:{minute}"
-
-
-def _minute(request_id: str) -> int:
-    return _milliseconds(request_id) // 60_000
-
-
-def _milliseconds(request_id: str) -> int:
-    """When the request came, which its id (a UUIDv7) tells.
-
-    Raises:
-        ValueError: it is not an id of ours.
-    """
-    return int(request_id.removeprefix("req_")[:12], 16)

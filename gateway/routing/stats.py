@@ -15,6 +15,11 @@ FORGOTTEN_AFTER_S = 900.0
 _DEAF_S = 15.0
 """So long after something was forgotten here, what others say of it may be from before."""
 _PLAUSIBLE_BYTES_PER_TOKEN = (0.5, 16.0)
+_LATELY_S = 0.05
+"""So old may be what plans are made from: those of a busy moment have it in common, and it is made once for them."""
+
+_Observation = tuple[str, bool, float | None, float | None, int | None, float | None, float]
+"""What `observe()` was told, and when."""
 
 
 class Statistics:
@@ -30,18 +35,23 @@ class Statistics:
         "_forgotten",
         "_heard",
         "_heard_at",
+        "_lately_until",
         "_own",
         "_seen_at",
         "_sweep_at",
+        "_unread",
         "_view",
     )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._unread: list[_Observation] = []
+        """Observed, and not yet in what follows."""
         self._own: dict[str, Stats] = {}
         self._heard: dict[str, tuple[Stats, ...]] = {}
         self._view: dict[str, Stats] = {}
-        """Both together."""
+        """Both together. Made anew where something changes: what was given out never does."""
+        self._lately_until = clock()
         self._changed: set[str] = set()
         self._forgotten: set[str] = set()
         self._heard_at = -FORGOTTEN_AFTER_S
@@ -64,29 +74,12 @@ class Statistics:
         `ttft_ms` is the time to the first event, `tokens_per_s` the speed from there on, `output_tokens` the length of
         one choice, `bytes_per_token` that of the prompt in JSON; what no tokenizer counts is left out.
         """
-        old = self._own.get(deployment, _NOTHING)
-        samples = old.samples + 1
-        weight = max(_WEIGHT, 1 / samples)
-        if bytes_per_token is not None:
-            least, most = _PLAUSIBLE_BYTES_PER_TOKEN
-            if not least <= bytes_per_token <= most:
-                bytes_per_token = None
-        new = Stats(
-            _blend(old.ttft_ms, ttft_ms, weight),
-            _blend(old.tokens_per_s, tokens_per_s, weight),
-            old.error_rate + (failed - old.error_rate) * weight,
-            _blend(old.output_tokens, output_tokens, weight),
-            samples,
-            _blend(old.bytes_per_token, bytes_per_token, weight),
-        )
-        self._own[deployment] = new
-        heard = self._heard.get(deployment)
-        self._view[deployment] = new if heard is None else _together((new, *heard))
-        self._changed.add(deployment)
-        self._seen_at[deployment] = self._clock()
+        self._unread.append((deployment, failed, ttft_ms, tokens_per_s, output_tokens, bytes_per_token, self._clock()))
 
     def forget(self, deployment: str) -> None:
         """Counts the deployment as unmeasured again, whatever other replicas still say."""
+        self._read()
+        self._view = dict(self._view)
         self._deaf_until[deployment] = self._clock() + _DEAF_S
         for kept in (self._own, self._heard, self._view, self._seen_at):
             kept.pop(deployment, None)
@@ -100,11 +93,13 @@ class Statistics:
 
     def take_changed(self) -> dict[str, Stats]:
         """What this process observed of the deployments that were called since it was last asked for."""
+        self._read()
         changed, self._changed = self._changed, set()
         return {name: self._own[name] for name in changed if name in self._own}
 
     def hear(self, heard: Mapping[str, Sequence[Stats]]) -> None:
         """Takes what each other replica observed lately, in place of what was heard before."""
+        self._read()
         now = self._clock()
         self._deaf_until = {name: until for name, until in self._deaf_until.items() if until > now}
         self._heard_at = now
@@ -116,23 +111,68 @@ class Statistics:
         self._view = view
 
     def view(self) -> Mapping[str, Stats]:
-        """The statistics by deployment. The mapping is live, its values never change: record at once what must stay."""
+        """The statistics by deployment; what was given out never changes."""
         now = self._clock()
+        self._read()
+        self._lately_until = now + _LATELY_S
         if now >= self._sweep_at:
-            self._sweep_at = now + FORGOTTEN_AFTER_S / 10
-            if self._heard and now - self._heard_at >= FORGOTTEN_AFTER_S:
-                self.hear({})
-            for deployment in [d for d, at in self._seen_at.items() if now - at >= FORGOTTEN_AFTER_S]:
-                del self._own[deployment], self._seen_at[deployment]
-                heard = self._heard.get(deployment)
-                if heard is None:
-                    del self._view[deployment]
-                else:
-                    self._view[deployment] = _together(heard)
+            self._sweep(now)
         return self._view
+
+    def lately(self) -> Mapping[str, Stats]:
+        """As `view()`, or as it was a moment ago: for the request path."""
+        return self._view if self._clock() < self._lately_until else self.view()
+
+    def _read(self) -> None:
+        """Takes what was observed into the statistics."""
+        if not self._unread:
+            return
+        unread, self._unread = self._unread, []
+        own = self._own
+        for deployment, failed, ttft_ms, tokens_per_s, output_tokens, bytes_per_token, at in unread:
+            old = own.get(deployment, _NOTHING)
+            samples = old.samples + 1
+            weight = max(_WEIGHT, 1 / samples)
+            own[deployment] = Stats(
+                _blend(old.ttft_ms, ttft_ms, weight),
+                _blend(old.tokens_per_s, tokens_per_s, weight),
+                old.error_rate + (failed - old.error_rate) * weight,
+                _blend(old.output_tokens, output_tokens, weight),
+                samples,
+                _blend(old.bytes_per_token, _plausible(bytes_per_token), weight),
+            )
+            self._seen_at[deployment] = at
+        changed = {observation[0] for observation in unread}
+        self._changed |= changed
+        view = dict(self._view)
+        for deployment in changed:
+            heard = self._heard.get(deployment)
+            view[deployment] = own[deployment] if heard is None else _together((own[deployment], *heard))
+        self._view = view
+
+    def _sweep(self, now: float) -> None:
+        """Forgets what nobody called or said anything of for long."""
+        self._sweep_at = now + FORGOTTEN_AFTER_S / 10
+        if self._heard and now - self._heard_at >= FORGOTTEN_AFTER_S:
+            self.hear({})
+        view = dict(self._view)
+        for deployment in [d for d, at in self._seen_at.items() if now - at >= FORGOTTEN_AFTER_S]:
+            del self._own[deployment], self._seen_at[deployment]
+            heard = self._heard.get(deployment)
+            if heard is None:
+                del view[deployment]
+            else:
+                view[deployment] = _together(heard)
+        self._view = view
 
 
 _NOTHING = Stats(0.0, 0.0, 0.0, 0.0, 0)
+
+
+def _plausible(bytes_per_token: float | None) -> float | None:
+    """A length of tokens that can be; None for any other."""
+    least, most = _PLAUSIBLE_BYTES_PER_TOKEN
+    return bytes_per_token if bytes_per_token is not None and least <= bytes_per_token <= most else None
 
 
 def _blend(old: float, new: float | None, weight: float) -> float:

@@ -108,6 +108,7 @@ async def test_the_catalog_is_kept_as_long_as_its_records(store: Redis) -> None:
 async def test_records_wait_for_a_store_that_is_away(own_store: StoreServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as are allowed, the newest; serving goes on."""
     monkeypatch.setattr("gateway.routing.decisions._MOST_WAITING", 3)
+    monkeypatch.setattr("gateway.routing.decisions._BATCH", 1)
     store = own_store.client()
     decisions = Decisions(store, kept_hours=1)
     own_store.stop()
@@ -116,7 +117,7 @@ async def test_records_wait_for_a_store_that_is_away(own_store: StoreServer, mon
         keep(decisions, earlier)
     await decisions.flush()
     for later in kept[3:]:
-        decisions._waiting.append((later[0], encode((later[0], decode(later[1])))))
+        keep(decisions, later)
     await decisions.flush()
     own_store.start()
     assert await listed(decisions, NOW - 10, NOW) == {request_id for request_id, _ in kept[2:]}

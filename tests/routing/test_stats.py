@@ -78,3 +78,20 @@ def test_a_tokenizer_is_learned_within_reason() -> None:
     statistics.observe("p/m", bytes_per_token=0.01)
     statistics.observe("p/m", failed=True)
     assert statistics.view()["p/m"].bytes_per_token == 2.5
+
+
+def test_what_plans_are_made_from_holds_for_a_moment() -> None:
+    """Those of a busy moment share one view, which never changes; it is no older than 50 ms."""
+    clock = SetClock(50.0)
+    statistics = Statistics(clock)
+    statistics.observe("p/m", ttft_ms=100)
+    first = statistics.view()
+    statistics.observe("p/m", ttft_ms=300)
+    assert statistics.lately() is first
+    clock.advance(0.06)
+    later = statistics.lately()
+    assert (first["p/m"].samples, later["p/m"].samples) == (1, 2)
+    assert statistics.lately() is later is statistics.view()
+    statistics.forget("p/m")
+    assert "p/m" in later
+    assert "p/m" not in statistics.view()
