@@ -46,6 +46,10 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
     needs = infer_needs(chat, options)
     limits = recalled.limits
     subject, stopped = None, _NONE
+    allowed_models = listed_models = None
+    if caller.models is not None or caller.denied_models:
+        allowed_models = caller.allowed_models(routing.snapshot.models)
+        listed_models = None if caller.models is None else allowed_models
     if routing.planner.tries:
         subject, stopped = _subject(caller, chat, options), gateway.canaries.stopped
     facts = Facts(
@@ -56,12 +60,12 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
         budget_left_share=recalled.budget_left_share,
         priced_only=limits is not None and bool(limits.budgets),
         allowed_tiers=caller.tiers,
-        allowed_models=caller.allowed_models(routing.snapshot.models),
+        allowed_models=allowed_models,
         sticky=recalled.sticky,
         labels=caller.labels,
         subject=subject,
         stopped=stopped,
-        listed_models=None if caller.models is None else caller.models - caller.denied_models,
+        listed_models=listed_models,
     )
     keep_as = request_id if gateway.decisions.kept else None
     try:

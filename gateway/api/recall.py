@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from gateway.callers.caller import Caller
 from gateway.callers.roles import Role
+from gateway.callers.rules import RuleSet
 from gateway.catalog.snapshot import Target
 from gateway.chat import Chat
 from gateway.gateway import Gateway, Routing
@@ -20,6 +21,7 @@ from gateway.types import Options
 SHARE_KEPT_S = 5.0
 """How long the store's word on a budget counts; what this process spends since is known without asking."""
 _PATIENCE_S = 0.25
+_ADMIN = Role.ADMIN
 
 
 class Asked(Struct, frozen=True):
@@ -39,7 +41,7 @@ def asked(gateway: Gateway, caller: Caller, chat: Chat, options: Options) -> Ask
         CallerError: the name is not known, or what it names may not be used.
     """
     routing = gateway.routing()
-    target = resolve(routing.snapshot, chat.model, options, previews=caller.role is Role.ADMIN)
+    target = resolve(routing.snapshot, chat.model, options, previews=caller.role is _ADMIN)
     return Asked(caller, chat, options, routing, target)
 
 
@@ -54,14 +56,13 @@ class Recalled(Struct, frozen=True):
     budget_left_share: float | None = None
 
 
+_NOTHING = Recalled()
+
+
 def known(gateway: Gateway, asked: Asked) -> Recalled:
-    """What limits this request, as far as that is known without asking: rules of key, team, tags, tier and session."""
-    caller = asked.caller
-    rules = gateway.rules.known(caller.tenant)
-    if rules is None:
-        return Recalled(caller.limits)
-    tier = asked.target.tier.name if asked.target.kind == "tier" else None
-    return Recalled(rules.of_request(caller, tier, asked.options.session, asked.options.tags))
+    """What limits this request, as far as that is known without asking."""
+    rules = gateway.rules.known(asked.caller.tenant)
+    return Recalled(asked.caller.limits if rules is None else _limits(rules, asked))
 
 
 async def recall(gateway: Gateway, asked: Asked) -> Recalled:
@@ -74,21 +75,26 @@ async def recall(gateway: Gateway, asked: Asked) -> Recalled:
         GatewayUnavailable: LEDGER_DOWN, the tenant's rules are not known and the store cannot be asked.
     """
     caller, session, target = asked.caller, asked.options.session, asked.target
-    if gateway.rules.known(caller.tenant) is None:
-        await gateway.rules.of(caller.tenant)
-    recalled = known(gateway, asked)
-    limits = recalled.limits
+    rules = gateway.rules.known(caller.tenant) or await gateway.rules.of(caller.tenant)
+    limits = _limits(rules, asked)
     place = sticky = share = None
     if session is not None:
         place = place_of(caller.tenant, caller.key_id, target.name, session)
         sticky = await gateway.sessions.find(place)
     elif limits is None:
-        return recalled
+        return _NOTHING
     if limits is not None and limits.budgets:
         share = gateway.ledger.left_share(limits)
         if asked.routing.planner.steps_down(target.tier):
             share = await _told_by_store(gateway, limits, share)
     return Recalled(limits, place, sticky, share)
+
+
+def _limits(rules: RuleSet, asked: Asked) -> Limits | None:
+    """What limits this request by the rules of key, team, tags, tier and session."""
+    target, options = asked.target, asked.options
+    tier = target.tier.name if target.kind == "tier" else None
+    return rules.of_request(asked.caller, tier, options.session, options.tags)
 
 
 async def _told_by_store(gateway: Gateway, limits: Limits, known_here: float | None) -> float | None:

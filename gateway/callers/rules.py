@@ -6,7 +6,7 @@ They are kept in the store and asked for every few seconds, never by a request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Literal
@@ -87,8 +87,6 @@ class RuleSet:
 
     def of_caller(self, caller: Caller) -> Limits | None:
         """What limits every request of this caller: its own limits, its tenant's, its team's and those of its tags."""
-        if not self.rules:
-            return caller.limits
         if caller not in self._of_caller:
             if len(self._of_caller) >= _MOST_CALLERS:
                 self._of_caller.clear()
@@ -104,6 +102,8 @@ class RuleSet:
         tags: tuple[tuple[str, str], ...],
     ) -> Limits | None:
         """What limits a request that this tier serves: the caller's rules, and those of tier, session and own tags."""
+        if not self.rules:
+            return caller.limits
         if not self._by_request:
             return self.of_caller(caller)
         limits = self._of_caller_in(caller, tier)
@@ -132,6 +132,8 @@ class Rules:
     def __init__(self, records: RuleRecords) -> None:
         self._records = records
         self._sets: dict[str, RuleSet] = {}
+        self.known: Callable[[str], RuleSet | None] = self._sets.get
+        """A tenant's rules as last asked for; None where nobody has asked yet. Every request asks, so no method."""
         self._refreshing = Repeated("rules", REFRESH_S, self._refresh)
 
     async def start(self) -> None:
@@ -146,10 +148,6 @@ class Rules:
     async def close(self) -> None:
         """Ends the background work."""
         await self._refreshing.close()
-
-    def known(self, tenant: str) -> RuleSet | None:
-        """The rules as last asked for; None where nobody has asked yet."""
-        return self._sets.get(tenant)
 
     async def of(self, tenant: str) -> RuleSet:
         """The rules, asked for where they are not known.

@@ -37,6 +37,8 @@ class Decisions:
     def __init__(self, store: Store, kept_hours: int) -> None:
         self._store: Any = store
         self._kept_hours = kept_hours
+        self.kept = kept_hours > 0
+        """Whether records are kept at all; making one costs time."""
         self._recorded: list[Whole | Decided] = []
         """Less than a batch."""
         self._waiting: list[Packed] = []
@@ -47,11 +49,6 @@ class Decisions:
         self._documents: dict[str, bytes] = {}
         """Likewise the catalogs' documents, by version, compressed."""
         self._writer = Repeated("decisions", _FLUSH_S, self.flush)
-
-    @property
-    def kept(self) -> bool:
-        """Whether records are kept at all; making one costs time."""
-        return self._kept_hours > 0
 
     def begin(self, snapshot: Snapshot, document: bytes) -> None:
         """From now on plans are made from this snapshot of this document."""

@@ -32,6 +32,7 @@ _LONGEST_S: Mapping[What, float] = {
     "credential": LONGEST_CREDENTIAL_REST_S,
     "ejected": LONGEST_EJECTION_S,
 }
+_NEVER = math.inf
 _RATE_LIMITED = "rate limited"
 _CREDENTIAL_RESTS = "the provider refuses its credential or quota"
 
@@ -95,9 +96,22 @@ class Permit:
         `slow` says whether a call that went well began slowly, None where that was not timed; `gateway_error` that a
         failed one did not get as far as the model's own server.
         """
-        if not self._settled:
-            self._settled = True
-            self._breakers._settle(self._place, self._epoch, verdict, slow, gateway_error)
+        if self._settled:
+            return
+        self._settled = True
+        place = self._place
+        crowd = place.crowd
+        place.in_flight -= 1
+        crowd.in_flight -= 1
+        if verdict == "success":
+            place.successes += 1
+            place.gateway_errors = 0
+        elif verdict == "failure":
+            place.failures += 1
+            place.gateway_errors = place.gateway_errors + 1 if gateway_error else 0
+        place.breaker.judge(self._epoch, verdict, slow)
+        if place.troubled or crowd.full:
+            self._breakers._make_room(place)
 
 
 class Breakers:
@@ -131,7 +145,7 @@ class Breakers:
         """Until when a provider's credential rests."""
         self._troubled: dict[str, Place] = {}
         self._view: Mapping[str, Health] = {}
-        self._view_ends = math.inf
+        self._view_ends = _NEVER
 
     def admit(
         self,
@@ -250,7 +264,7 @@ class Breakers:
 
     def view(self) -> Mapping[str, Health]:
         """What is known against deployments now. Made anew when something changes; what was given out never does."""
-        if self._view_ends <= self._clock():
+        if self._view_ends != _NEVER and self._view_ends <= self._clock():
             self._rebuild()
         return self._view
 
@@ -267,22 +281,13 @@ class Breakers:
             for name, place in self._places.items()
         }
 
-    def _settle(self, place: Place, epoch: int, verdict: Verdict, slow: bool | None, gateway_error: bool) -> None:
-        place.in_flight -= 1
-        crowd = place.crowd
-        crowd.in_flight -= 1
-        if verdict == "success":
-            place.successes += 1
-            place.gateway_errors = 0
-        elif verdict == "failure":
-            place.failures += 1
-            place.gateway_errors = place.gateway_errors + 1 if gateway_error else 0
-        place.breaker.judge(epoch, verdict, slow)
+    def _make_room(self, place: Place) -> None:
+        """Takes note that a call of a troubled place, or of a full crowd, has ended."""
         if place.troubled:
             place.full = False
             self._changed(place)
-        if crowd.full:
-            crowd.full = False
+        if place.crowd.full:
+            place.crowd.full = False
             self._rebuild()
 
     def _place(self, deployment: str) -> Place:
@@ -348,7 +353,7 @@ class Breakers:
     def _rebuild(self) -> None:
         now, wall = self._clock(), self._wall()
         view: dict[str, Health] = {}
-        ends = math.inf
+        ends = _NEVER
         for name, place in self._troubled.items():
             breaker = place.breaker
             until = max(breaker.open_until, place.rest.until)

@@ -6,13 +6,14 @@ every adapter can carry) is none, lest a catalog that leaves a word out refuse g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from struct import Struct as Layout
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.chat import Chat
+from gateway.chat import Chat, Message
 from gateway.errors import bad_request
 from gateway.types import Capability, Needs, Options, mask_of
 
@@ -23,7 +24,9 @@ _TOOLS_OVERHEAD_TOKENS = 1_000
 Source: https://docs.anthropic.com/en/docs/tool-use-pricing-and-tokens (read 2026-11-21)."""
 _FRAMING_TOKENS = 64
 """What chat templates add to a prompt beyond what JSON already spends on each message."""
-_ARRAY = ord("[")
+_first_byte = Layout("B").unpack_from
+"""Of anything, as a tuple: half of a memoryview's time, for each message of each request."""
+_ARRAY = (ord("["),)
 
 
 class _Part(Struct):
@@ -101,16 +104,17 @@ def infer_needs(chat: Chat, options: Options) -> Needs:
     overhead_tokens = _FRAMING_TOKENS
     likely_tokens = worst_tokens = 0
 
-    for index, message in enumerate(head.messages):
-        if memoryview(message.content)[0] == _ARRAY:
-            media = _media(message.content, index, escaped)
-            mask |= media.mask
-            prompt_bytes -= media.payload_bytes
-            likely_tokens += media.likely_tokens
-            worst_tokens += media.worst_tokens
+    in_parts = False
+    for message in head.messages:
+        if _first_byte(message.content) == _ARRAY:
+            in_parts = True
         if message.role == "tool":
             mask |= _FUNCTIONS
-
+    if in_parts:
+        media = _media_of(head.messages, escaped)
+        mask |= media.mask
+        prompt_bytes -= media.payload_bytes
+        likely_tokens, worst_tokens = media.likely_tokens, media.worst_tokens
     if head.tools or head.functions:
         mask |= _FUNCTIONS | (_PARALLEL if head.parallel_tool_calls else 0)
         overhead_tokens += _TOOLS_OVERHEAD_TOKENS
@@ -162,6 +166,19 @@ class _Media(NamedTuple):
     payload_bytes: int
     likely_tokens: int
     worst_tokens: int
+
+
+def _media_of(messages: Sequence[Message], escaped: bool) -> _Media:
+    """What the non-text parts of all messages need and weigh."""
+    mask = payload_bytes = likely_tokens = worst_tokens = 0
+    for index, message in enumerate(messages):
+        if _first_byte(message.content) == _ARRAY:
+            media = _media(message.content, index, escaped)
+            mask |= media.mask
+            payload_bytes += media.payload_bytes
+            likely_tokens += media.likely_tokens
+            worst_tokens += media.worst_tokens
+    return _Media(mask, payload_bytes, likely_tokens, worst_tokens)
 
 
 def _media(content: Raw, index: int, escaped: bool) -> _Media:

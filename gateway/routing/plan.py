@@ -41,7 +41,6 @@ class Planner:
     """Plans over one version of the catalog, and remembers what depends on that alone."""
 
     __slots__ = (
-        "_chains",
         "_concerned",
         "_members",
         "_orders",
@@ -60,7 +59,6 @@ class Planner:
         self.snapshot = snapshot
         self.circumstances, _ = circumstances(snapshot)
         self._pools: dict[tuple[Tier, int], Pool] = {}
-        self._chains: dict[Tier, tuple[Policy, ...]] = {}
         self._concerned: dict[tuple[Target, str | None], frozenset[str]] = {}
         self._overridden: dict[tuple[Tier, str], Tier] = {}
         self._orders: dict[str, tuple[Policy, ...]] = {}
@@ -127,13 +125,20 @@ class Planner:
     def _route(
         self, target: Target, needs: Needs, options: Options, facts: Facts, trail: Trail | None
     ) -> tuple[Tier, Sequence[Candidate]]:
-        tier = self._tier(target.tier, options, facts, trail)
-        pool = self._pool(tier, needs.mask | options.require, facts.now)
+        tier, mask = target.tier, needs.mask | options.require
+        if tier.overrides or facts.budget_left_share is not None:
+            tier = self._tier(tier, options, facts, trail)
+        pool = self._pools.get((tier, mask))
+        if pool is None or not pool.since <= facts.now < pool.until:
+            pool = self._pool(tier, mask, facts.now)
         candidates = pool.candidates(needs, facts)
         if trail is not None:
             trail.begin(pool, candidates)
+        policies = self._policies(target, pool, needs, options, facts, every=trail is not None)
+        if not policies:
+            return tier, candidates
         context = Context(needs, options, facts, tier)
-        for policy in self._policies(target, pool, context, every=trail is not None):
+        for policy in policies:
             decision = policy.apply(candidates, context)
             if trail is not None:
                 trail.note(policy.name, candidates, decision)
@@ -168,20 +173,18 @@ class Planner:
         return self.snapshot.tiers.get(next(due, ""))
 
     def _pool(self, tier: Tier, mask: int, now: float) -> Pool:
-        key = (tier, mask)
-        pool = self._pools.get(key)
-        if pool is None or not pool.since <= now < pool.until:
-            if len(self._pools) >= _MOST_POOLS:
-                self._pools.clear()
-            pool = self._pools[key] = Pool(tier, mask, now)
+        if len(self._pools) >= _MOST_POOLS:
+            self._pools.clear()
+        pool = self._pools[tier, mask] = Pool(tier, mask, now, _with_healthy(tier.policy))
         return pool
 
-    def _policies(self, target: Target, pool: Pool, context: Context, *, every: bool) -> list[Policy]:
+    def _policies(
+        self, target: Target, pool: Pool, needs: Needs, options: Options, facts: Facts, *, every: bool
+    ) -> list[Policy]:
         """The rules in their order: those that always hold, the tier's chain, the caller's wishes.
 
-        Of those that always hold only the ones that can drop something, unless `every` one is to be accounted for.
+        Only the ones that can change something, unless `every` one is to be accounted for.
         """
-        needs, options, facts = context.needs, context.options, context.facts
         chosen: list[Policy] = []
         if every or facts.allowed_models is not None:
             chosen.append(_ALLOWED)
@@ -195,16 +198,13 @@ class Planner:
             chosen.append(_PRICE_KNOWN)
         if every or options.max_cost_nano is not None:
             chosen.append(_MAX_COST)
-        chain = self._chains.get(pool.tier)
-        if chain is None:
-            chain = self._chains[pool.tier] = _with_healthy(pool.tier.policy)
-        chosen += chain
+        chosen += pool.usual if every or facts.health or len(pool.deployments) > 1 else pool.for_one
         if facts.sticky is not None and not weighs_cost(pool.tier):
             chosen.append(self.conversations.order(facts.sticky))
         if options.policy is not None:
             chosen += self._wished(options.policy)
         for provider in (target.prefer_provider, options.prefer_provider):
-            if provider in self._preferences:
+            if provider is not None and provider in self._preferences:
                 chosen.append(self._preferences[provider])
         return chosen
 

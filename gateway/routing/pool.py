@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from gateway.types import Candidate, Deployment, Drop, Facts, Needs, Options, Price, Tier
-from policies.base import Context
+from policies.base import Context, Policy
 from policies.capability import Capable
 from policies.cost import charge
-from policies.rules import expected_input_tokens, expected_output_tokens
+from policies.health import Healthy
+from policies.rules import Order, expected_input_tokens, expected_output_tokens
 from policies.status import InUse
 
 _STATIC = (InUse(), Capable())
@@ -24,15 +25,18 @@ class Pool:
     __slots__ = (
         "deployments",
         "dropped",
+        "for_one",
         "most_input_tokens",
         "most_output_tokens",
         "priced",
         "since",
         "tier",
         "until",
+        "usual",
     )
 
-    def __init__(self, tier: Tier, mask: int, now: float) -> None:
+    def __init__(self, tier: Tier, mask: int, now: float, usual: Sequence[Policy] = ()) -> None:
+        """`usual` are the rules that act on every request of the tier."""
         context = Context(Needs(mask, 0, 0, None), Options(), Facts(now), tier)
         listed = dict.fromkeys(tier.deployments)
         candidates, dropped = _select(listed, context)
@@ -40,6 +44,9 @@ class Pool:
             candidates, also_dropped = _select([d for d in tier.fallback if d not in listed], context)
             dropped = [*dropped, *also_dropped]
         self.tier = tier
+        self.usual = usual
+        self.for_one = [rule for rule in usual if not isinstance(rule, Order | Healthy)]
+        """Those that matter to a single deployment with nothing against it."""
         self.deployments: tuple[tuple[Deployment, Price | None], ...] = tuple(
             (candidate.deployment, candidate.price) for candidate in candidates
         )
@@ -60,7 +67,7 @@ class Pool:
         for deployment, price in self.deployments:
             expected_nano = None
             if price is not None:
-                learned = stats.get(deployment.name) if stats else None
+                learned = stats.get(deployment.name)
                 output_tokens = expected_output_tokens(needs.output_tokens, learned) * needs.choices
                 expected_nano = charge(price, expected_input_tokens(needs, learned), output_tokens, facts.now)
             found.append(Candidate(deployment, price, expected_nano))

@@ -14,7 +14,8 @@ FORGOTTEN_AFTER_S = 900.0
 """A deployment that nobody called for so long is unmeasured again, and so gets another chance."""
 _DEAF_S = 15.0
 """So long after something was forgotten here, what others say of it may be from before."""
-_PLAUSIBLE_BYTES_PER_TOKEN = (0.5, 16.0)
+_LEAST_BYTES_PER_TOKEN = 0.5
+_MOST_BYTES_PER_TOKEN = 16.0
 _LATELY_S = 0.05
 """So old may be what plans are made from: those of a busy moment have it in common, and it is made once for them."""
 
@@ -74,6 +75,8 @@ class Statistics:
         `ttft_ms` is the time to the first event, `tokens_per_s` the speed from there on, `output_tokens` the length of
         one choice, `bytes_per_token` that of the prompt in JSON; what no tokenizer counts is left out.
         """
+        if bytes_per_token is not None and not _LEAST_BYTES_PER_TOKEN <= bytes_per_token <= _MOST_BYTES_PER_TOKEN:
+            bytes_per_token = None
         self._unread.append((deployment, failed, ttft_ms, tokens_per_s, output_tokens, bytes_per_token, self._clock()))
 
     def forget(self, deployment: str) -> None:
@@ -134,12 +137,14 @@ class Statistics:
             samples = old.samples + 1
             weight = max(_WEIGHT, 1 / samples)
             own[deployment] = Stats(
-                _blend(old.ttft_ms, ttft_ms, weight),
-                _blend(old.tokens_per_s, tokens_per_s, weight),
+                old.ttft_ms if ttft_ms is None else _blend(old.ttft_ms, ttft_ms, weight),
+                old.tokens_per_s if tokens_per_s is None else _blend(old.tokens_per_s, tokens_per_s, weight),
                 old.error_rate + (failed - old.error_rate) * weight,
-                _blend(old.output_tokens, output_tokens, weight),
+                old.output_tokens if output_tokens is None else _blend(old.output_tokens, output_tokens, weight),
                 samples,
-                _blend(old.bytes_per_token, _plausible(bytes_per_token), weight),
+                old.bytes_per_token
+                if bytes_per_token is None
+                else _blend(old.bytes_per_token, bytes_per_token, weight),
             )
             self._seen_at[deployment] = at
         changed = {observation[0] for observation in unread}
@@ -169,16 +174,8 @@ class Statistics:
 _NOTHING = Stats(0.0, 0.0, 0.0, 0.0, 0)
 
 
-def _plausible(bytes_per_token: float | None) -> float | None:
-    """A length of tokens that can be; None for any other."""
-    least, most = _PLAUSIBLE_BYTES_PER_TOKEN
-    return bytes_per_token if bytes_per_token is not None and least <= bytes_per_token <= most else None
-
-
-def _blend(old: float, new: float | None, weight: float) -> float:
+def _blend(old: float, new: float, weight: float) -> float:
     """The mean moved towards a new value; the first value ever measured is taken whole."""
-    if new is None:
-        return old
     return old + (new - old) * weight if old else float(new)
 
 

@@ -15,6 +15,10 @@ import msgspec
 from gateway.background import Repeated
 from gateway.telemetry.metrics import Metrics
 
+_FLUSH_S = 0.25
+_BATCH = 128
+"""Records written together, in some 0.2 ms. They are written before they are many: what lies in memory until the next
+flush costs its page faults."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -56,22 +60,17 @@ class RequestRecord(msgspec.Struct, omit_defaults=True, tag_field="event", tag="
 class RequestLog:
     """Takes the record of every request; a full batch, or what waited for a while, becomes log lines and metrics."""
 
-    FLUSH_S = 0.25
-    BATCH = 64
-    """Records written together, in some 0.2 ms. They are written before they are many: what lies in memory until the
-    next flush costs its page faults."""
-
     def __init__(self, metrics: Metrics, *, log: bool = True, out: TextIO | None = None) -> None:
         self._metrics = metrics
         self._log = log
         self._out = out or sys.stderr
         self._waiting: list[RequestRecord] = []
-        self._writer = Repeated("request-log", self.FLUSH_S, self._write)
+        self._writer = Repeated("request-log", _FLUSH_S, self._write)
 
     def record(self, record: RequestRecord) -> None:
         """Has a request logged and counted: at once where it fills a batch, else soon."""
         self._waiting.append(record)
-        if len(self._waiting) == self.BATCH:
+        if len(self._waiting) == _BATCH:
             self._writer.hurry()
 
     async def start(self) -> None:
