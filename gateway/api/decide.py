@@ -79,9 +79,7 @@ def decide(gateway: Gateway, asked: Asked, now: float, recalled: Recalled, *, re
         raise
     planned = Planned(caller, chat, options, routing, target, needs, facts, plan, recalled.session)
     if keep_as is not None:
-        gateway.decisions.record_plan(
-            Decided(keep_as, routing.planner, target, needs, options, facts, plan, caller.tenant)
-        )
+        gateway.decisions.keep(Decided(keep_as, routing.planner, target, needs, options, facts, plan, caller.tenant))
     return planned
 
 

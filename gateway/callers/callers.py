@@ -99,8 +99,10 @@ class Callers:
     def cached(self, name: bytes) -> Caller | None:
         """The caller whose header has this name (see `name_of()`), where that is known without asking or checking
         anything further; for the request path."""
-        caller = self._fresh(name)
-        return None if caller is None or caller.networks else caller
+        known = self._known.get(name)
+        if known is None or known.caller.networks:
+            return None
+        return known.caller if self._monotonic() < known.refresh_at else self._fresh(name)
 
     def _fresh(self, name: bytes) -> Caller | None:
         known = self._known.get(name)

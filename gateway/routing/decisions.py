@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -23,10 +25,14 @@ from gateway.storage.client import Store
 _FLUSH_S = 0.5
 _BATCH = 256
 """Records of one write: this process does not stand still for longer than some 0.2 ms over one."""
+_WRITTEN_TOGETHER = 16
+"""Batches of one command: some 100 KB."""
 _MOST_WAITING = 50_000
 """Records beyond this, the oldest, are lost while the store is away: they explain the past, they are not money."""
 _CIRCUMSTANCES = "{decisions}:circumstances"
 _DOCUMENTS = "{decisions}:documents"
+
+_minute = attrgetter("minute")
 
 log = get_logger("decisions")
 
@@ -58,13 +64,10 @@ class Decisions:
 
     def record(self, request_id: str, record: Record) -> None:
         """Keeps a request's record."""
-        self._keep(Whole(request_id, record))
+        self.keep(Whole(request_id, record))
 
-    def record_plan(self, decided: Decided) -> None:
-        """Keeps the record of a request's plan."""
-        self._keep(decided)
-
-    def _keep(self, kept: Whole | Decided) -> None:
+    def keep(self, kept: Whole | Decided) -> None:
+        """Keeps a request's record, or that of its plan."""
         self._recorded.append(kept)
         if len(self._recorded) >= _BATCH:
             self._pack()
@@ -106,11 +109,11 @@ class Decisions:
                     await self._store.hset(name, mapping=fields)
                 await self._store.expire(name, kept_s)
             while batches:
-                batch = batches[0]
-                name = _name(batch.minute)
-                await self._store.hset(name, batch.span, batch.data)
-                await self._store.expire(name, kept_s)
-                del batches[0]
+                minute, group = next(groupby(batches[:_WRITTEN_TOGETHER], key=_minute))
+                written = {batch.span: batch.data for batch in group}
+                await self._store.hset(_name(minute), mapping=written)
+                await self._store.expire(_name(minute), kept_s)
+                del batches[: len(written)]
         except (RedisError, OSError) as error:
             self._circumstances = circumstances | self._circumstances
             self._documents = documents | self._documents

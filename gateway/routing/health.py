@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from gateway.errors import Verdict
 from gateway.routing.breaker import JITTER, LONGEST_OPEN_S, TRIALS, Breaker, State
 from gateway.routing.places import Crowd, Place, Spell
@@ -79,16 +81,14 @@ class Tally(NamedTuple):
     """In a row, up to now: failures of reaching it, and what its gateway answers in its place (502, 503, 504)."""
 
 
-class Permit:
+class Permit(Struct, eq=False):
     """Leave to make one call. Give its verdict once, when the call is over in every respect; later ones are ignored."""
 
-    __slots__ = ("_breakers", "_epoch", "_place", "_settled")
-
-    def __init__(self, breakers: Breakers, place: Place) -> None:
-        self._breakers = breakers
-        self._place = place
-        self._epoch = place.breaker.epoch
-        self._settled = False
+    _breakers: Breakers
+    _place: Place
+    _epoch: int
+    """The breaker's when the call was let in."""
+    _settled: bool = False
 
     def settle(self, verdict: Verdict, *, slow: bool | None = None, gateway_error: bool = False) -> None:
         """What the call says of its deployment: neutral where that is nothing (a caller left, a 429, a bad request).
@@ -182,7 +182,7 @@ class Breakers:
         if crowd.in_flight == of_provider:
             crowd.full = True
             self._rebuild()
-        return Permit(self, place)
+        return Permit(self, place, place.breaker.epoch)
 
     def rest(self, deployment: str, seconds: float | None) -> None:
         """Cools a deployment down by what its Retry-After said; what makes no sense counts as the default."""

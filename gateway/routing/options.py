@@ -52,6 +52,8 @@ def parse_options(gateway: Mapping[str, Any] | None, headers: Mapping[str, str])
     Raises:
         CallerError: an unknown option or a value out of range, with its place as `param`.
     """
+    if gateway is None and not headers:
+        return _NO_OPTIONS
     given = _from_headers(headers)
     if gateway is None and not given:
         return _NO_OPTIONS

@@ -37,7 +37,10 @@ class Parameters:
         Raises:
             CallerError: a value out of the deployment's range, a field that it rejects, or an unknown preset.
         """
-        defaults = self._defaults_of(deployment, tier, preset, arms)
+        key = deployment.name, tier.name if tier else None, preset, arms
+        defaults = self._defaults.get(key)
+        if defaults is None:
+            defaults = self._defaults[key] = self._encoded(deployment, tier, preset, arms)
         if not defaults and not deployment.unsupported_params and not deployment.param_ranges:
             return chat, []
         warnings: list[str] = []
@@ -78,33 +81,24 @@ class Parameters:
         Raises:
             CallerError: an unknown preset.
         """
-        key = _key(deployment, tier, preset, arms)
+        key = deployment.name, tier.name if tier else None, preset, arms
         if key not in self._caps:
-            defaults = self._defaults_of(deployment, tier, preset, arms)
+            defaults = self._encoded(deployment, tier, preset, arms)
             caps = [msgspec.json.decode(defaults[name]) for name in _CAPS if name in defaults]
             self._caps[key] = min(caps, default=None)
         return self._caps[key]
 
-    def _defaults_of(
+    def _encoded(
         self, deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...]
     ) -> dict[str, bytes]:
-        key = _key(deployment, tier, preset, arms)
-        defaults = self._defaults.get(key)
-        if defaults is None:
-            if preset is not None and preset not in self._presets:
-                known = ", ".join(sorted(self._presets)) or "none"
-                raise bad_request(f"Unknown preset '{preset}'. Presets of this gateway: {known}.", "gateway.preset")
-            merged = {**deployment.params, **(tier.params if tier else {})}
-            for arm in arms:
-                merged |= arm.params
-            merged |= self._presets[preset] if preset else {}
-            defaults = {name: msgspec.json.encode(value) for name, value in merged.items()}
-            self._defaults[key] = defaults
-        return defaults
-
-
-def _key(deployment: Deployment, tier: Tier | None, preset: str | None, arms: tuple[Arm, ...]) -> _Key:
-    return deployment.name, tier.name if tier else None, preset, arms
+        if preset is not None and preset not in self._presets:
+            known = ", ".join(sorted(self._presets)) or "none"
+            raise bad_request(f"Unknown preset '{preset}'. Presets of this gateway: {known}.", "gateway.preset")
+        merged = {**deployment.params, **(tier.params if tier else {})}
+        for arm in arms:
+            merged |= arm.params
+        merged |= self._presets[preset] if preset else {}
+        return {name: msgspec.json.encode(value) for name, value in merged.items()}
 
 
 def _given_otherwise(name: str, chat: Chat) -> bool:

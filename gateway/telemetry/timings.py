@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from functools import partial
 
 from prometheus_client import Histogram
 
 BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-
-_bucket = partial(bisect_left, BOUNDS_S)
+_BOUNDS_AND_MORE = (*BOUNDS_S, math.inf)
 
 
 class Timings(Histogram):
@@ -23,6 +21,11 @@ class Timings(Histogram):
 
     def observe_all(self, seconds: Sequence[float]) -> None:
         """Counts these durations, which belong to one set of label values."""
-        for bucket, count in Counter(map(_bucket, seconds)).items():
-            self._buckets[bucket].inc(count)
-        self._sum.inc(sum(seconds))
+        ordered = sorted(seconds)
+        counted = 0
+        for bucket, bound in zip(self._buckets, _BOUNDS_AND_MORE, strict=True):
+            up_to = bisect_right(ordered, bound)
+            if up_to > counted:
+                bucket.inc(up_to - counted)
+                counted = up_to
+        self._sum.inc(sum(ordered))

@@ -244,3 +244,18 @@ def test_old_records_are_still_read() -> None:
     shortened = msgspec.json.encode(msgspec.json.decode(record)[:9])
     assert decode(shortened).order == whole.order
     assert decode(shortened).circumstances == ""
+
+
+async def test_many_batches_are_written_together(store: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a minute with one command, up to so many; none is left out nor written to another minute."""
+    monkeypatch.setattr("gateway.routing.decisions._BATCH", 1)
+    monkeypatch.setattr("gateway.routing.decisions._WRITTEN_TOGETHER", 3)
+    decisions = Decisions(store, kept_hours=1)
+    kept = dict(recorded(at=NOW + 60 * minute) for minute in (0, 0, 0, 0, 1, 0, 1, 1, 2))
+    for request_id, record in kept.items():
+        decisions.record(request_id, decode(record))
+    await decisions.flush()
+    for request_id, record in kept.items():
+        assert await decisions.find(request_id, "main") == decode(record)
+    assert await listed(decisions, NOW, NOW + 200) == set(kept)
+    assert [await store.hlen(f"{{decisions}}:{int(NOW) // 60 + minute}") for minute in range(3)] == [5, 3, 1]
