@@ -514,13 +514,14 @@ class Drop(Struct, frozen=True, array_like=True):
 
 
 class Candidate(Struct, frozen=True):
-    """A deployment that may serve the request, with the cost expected of it."""
+    """A deployment that may serve the request, with what is expected of it."""
 
     deployment: Deployment
     price: Price | None
     expected_nano: int | None
-    """Expected cost of this request; None where no price is in force."""
-    reason: str = ""
+    """Cost of this request; None where no price is in force."""
+    input_tokens: int
+    """What it will count the prompt as."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.types import NANO_PER_USD, Candidate
 from policies.base import Context
 from policies.cost import charge
-from policies.rules import Filter, expected_input_tokens
+from policies.rules import Filter
 
 
 class PriceKnown(Filter):
@@ -45,8 +45,7 @@ class MaxCost(Filter):
         needs, cost = context.needs, candidate.expected_nano
         if needs.output_tokens is not None:
             output_tokens = needs.output_tokens * needs.choices
-            input_tokens = expected_input_tokens(needs, context.facts.stats.get(candidate.deployment.name))
-            cost = charge(candidate.price, input_tokens, output_tokens, context.facts.now)
+            cost = charge(candidate.price, candidate.input_tokens, output_tokens, context.facts.now)
         if cost <= min(caps):
             return None
         return f"about ${usd(cost)} is more than the cap of ${usd(min(caps))}"

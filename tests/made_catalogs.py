@@ -110,7 +110,8 @@ def candidate(made: Deployment, wanted: Needs | None = None) -> Candidate:
     wanted = wanted or needs()
     row = made.price_at(NOW)
     output_tokens = (256 if wanted.output_tokens is None else wanted.output_tokens) * wanted.choices
-    return Candidate(made, row, None if row is None else charge(row, wanted.input_tokens, output_tokens, NOW))
+    expected_nano = None if row is None else charge(row, wanted.input_tokens, output_tokens, NOW)
+    return Candidate(made, row, expected_nano, wanted.input_tokens)
 
 
 def plan(

@@ -20,6 +20,7 @@ from gateway.log import get_logger
 from gateway.types import Candidate, Copy, Deployment
 from gateway.upstream.call import Call
 from policies.capability import offered
+from policies.rules import expected_input_tokens
 
 KEY = "shadow"
 """The key id that copies are booked under."""
@@ -89,7 +90,8 @@ async def _send(gateway: Gateway, request_id: str, copied: Planned, copy: Copy, 
     if deployment is None or permit is None:
         log.info("shadow_not_sent", experiment=copy.arm.experiment, reason="no usable deployment")
         return
-    candidate = Candidate(deployment, deployment.price_at(gateway.clock()), None)
+    input_tokens = expected_input_tokens(copied.needs, copied.facts.stats.get(deployment.name))
+    candidate = Candidate(deployment, deployment.price_at(gateway.clock()), None, input_tokens)
     copied = replace(copied, plan=replace(copied.plan, candidates=(candidate,)))
     exchange = Exchange(gateway, gateway.clock(), request_id)
     call = Call(exchange, copied, candidate, permit, number=MAX_RETRY - number)

@@ -61,22 +61,23 @@ class Pool:
         self.since, self.until = _validity((*tier.deployments, *tier.fallback), now)
 
     def candidates(self, needs: Needs, facts: Facts) -> Sequence[Candidate]:
-        """The deployments with the cost that is expected of this request on each."""
+        """The deployments with what is expected of this request on each."""
         stats = facts.stats
         found = []
         for deployment, price in self.deployments:
+            learned = stats.get(deployment.name)
+            input_tokens = expected_input_tokens(needs, learned)
             expected_nano = None
             if price is not None:
-                learned = stats.get(deployment.name)
                 output_tokens = expected_output_tokens(needs.output_tokens, learned) * needs.choices
-                expected_nano = charge(price, expected_input_tokens(needs, learned), output_tokens, facts.now)
-            found.append(Candidate(deployment, price, expected_nano))
+                expected_nano = charge(price, input_tokens, output_tokens, facts.now)
+            found.append(Candidate(deployment, price, expected_nano, input_tokens))
         return found
 
 
 def _select(deployments: Iterable[Deployment], context: Context) -> tuple[Sequence[Candidate], list[Drop]]:
     now = context.facts.now
-    candidates: Sequence[Candidate] = [Candidate(d, d.price_at(now), None) for d in deployments]
+    candidates: Sequence[Candidate] = [Candidate(d, d.price_at(now), None, 0) for d in deployments]
     dropped: list[Drop] = []
     for rule in _STATIC:
         decision = rule.apply(candidates, context)

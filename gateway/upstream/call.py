@@ -29,7 +29,6 @@ from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource
 from gateway.upstream.client import UpstreamResponse, request_id
 from gateway.upstream.failures import is_unsent
-from policies.rules import expected_input_tokens
 
 log = get_logger(__name__)
 
@@ -126,7 +125,7 @@ class Call:
             price=price,
             stream=planned.chat.stream,
             retry=len(exchange.attempts) if number is None else number,
-            input_tokens=expected_input_tokens(needs, planned.facts.stats.get(deployment.name)),
+            input_tokens=candidate.input_tokens,
             input_bound_tokens=needs.input_bound_tokens,
             output_tokens=needs.output_tokens,
             output_limit_tokens=deployment.model.output_tokens,
