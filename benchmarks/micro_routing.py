@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.catalog.snapshot import Snapshot, Target
 from gateway.chat import parse_chat
-from gateway.routing import decision
+from gateway.routing.batch import Decided, packed
 from gateway.routing.explain import explain_header
 from gateway.routing.health import Breakers
 from gateway.routing.needs import infer_needs
@@ -65,6 +65,15 @@ def cases() -> dict[str, Callable[[], object]]:
     plan = planner.plan("fast", target, needs, options, facts, explain=True)
     breakers = Breakers(time.monotonic, time.time, lambda: 0.5)
     statistics, budget = Statistics(time.monotonic), RetryBudget(time.monotonic)
+    quiet = planner.plan("fast", target, needs, options, facts)
+    made = [
+        Decided(f"req_{number:032x}", planner, target, needs, options, facts, quiet, "main") for number in range(256)
+    ]
+
+    def observations() -> None:
+        for _ in range(64):
+            statistics.observe("p0/m0", ttft_ms=200.0, tokens_per_s=80.0)
+        statistics.view()
 
     def permit() -> None:
         if (given := breakers.admit("p0/m0")) is not None:
@@ -76,12 +85,10 @@ def cases() -> dict[str, Callable[[], object]]:
             "fast", target, needs, options, facts, explain=True
         ),
         "explain header": lambda: explain_header(plan),
-        "decision record": lambda: decision.encode(
-            decision.recorded(planner, target, needs, options, facts, plan, explained=True)
-        ),
+        "decision records, a batch of 256": lambda: packed(made),
         "permit and success": permit,
         "health view": breakers.view,
-        "statistics, one observation": lambda: statistics.observe("p0/m0", ttft_ms=200.0, tokens_per_s=80.0),
+        "statistics, 64 observations and a view": observations,
         "retry budget, one deposit": budget.deposit,
     }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+
+from msgspec.structs import astuple
 
 from gateway.types import Stats
 
@@ -19,7 +22,7 @@ _MOST_BYTES_PER_TOKEN = 16.0
 _LATELY_S = 0.05
 """So old may be what plans are made from: those of a busy moment have it in common, and it is made once for them."""
 
-_Observation = tuple[str, bool, float | None, float | None, int | None, float | None, float]
+_Observation = tuple[bool, float | None, float | None, int | None, float | None, float]
 """What `observe()` was told, and when."""
 
 
@@ -46,7 +49,7 @@ class Statistics:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._unread: list[_Observation] = []
+        self._unread: defaultdict[str, list[_Observation]] = defaultdict(list)
         """Observed, and not yet in what follows."""
         self._own: dict[str, Stats] = {}
         self._heard: dict[str, tuple[Stats, ...]] = {}
@@ -77,7 +80,7 @@ class Statistics:
         """
         if bytes_per_token is not None and not _LEAST_BYTES_PER_TOKEN <= bytes_per_token <= _MOST_BYTES_PER_TOKEN:
             bytes_per_token = None
-        self._unread.append((deployment, failed, ttft_ms, tokens_per_s, output_tokens, bytes_per_token, self._clock()))
+        self._unread[deployment].append((failed, ttft_ms, tokens_per_s, output_tokens, bytes_per_token, self._clock()))
 
     def forget(self, deployment: str) -> None:
         """Counts the deployment as unmeasured again, whatever other replicas still say."""
@@ -130,29 +133,14 @@ class Statistics:
         """Takes what was observed into the statistics."""
         if not self._unread:
             return
-        unread, self._unread = self._unread, []
-        own = self._own
-        for deployment, failed, ttft_ms, tokens_per_s, output_tokens, bytes_per_token, at in unread:
-            old = own.get(deployment, _NOTHING)
-            samples = old.samples + 1
-            weight = max(_WEIGHT, 1 / samples)
-            own[deployment] = Stats(
-                old.ttft_ms if ttft_ms is None else _blend(old.ttft_ms, ttft_ms, weight),
-                old.tokens_per_s if tokens_per_s is None else _blend(old.tokens_per_s, tokens_per_s, weight),
-                old.error_rate + (failed - old.error_rate) * weight,
-                old.output_tokens if output_tokens is None else _blend(old.output_tokens, output_tokens, weight),
-                samples,
-                old.bytes_per_token
-                if bytes_per_token is None
-                else _blend(old.bytes_per_token, bytes_per_token, weight),
-            )
-            self._seen_at[deployment] = at
-        changed = {observation[0] for observation in unread}
-        self._changed |= changed
         view = dict(self._view)
-        for deployment in changed:
+        for deployment, unread in self._unread.items():
+            self._own[deployment] = own = _after(self._own.get(deployment, _NOTHING), unread)
             heard = self._heard.get(deployment)
-            view[deployment] = own[deployment] if heard is None else _together((own[deployment], *heard))
+            view[deployment] = own if heard is None else _together((own, *heard))
+            self._seen_at[deployment] = unread[-1][-1]
+        self._changed.update(self._unread)
+        self._unread.clear()
         self._view = view
 
     def _sweep(self, now: float) -> None:
@@ -174,9 +162,27 @@ class Statistics:
 _NOTHING = Stats(0.0, 0.0, 0.0, 0.0, 0)
 
 
-def _blend(old: float, new: float, weight: float) -> float:
-    """The mean moved towards a new value; the first value ever measured is taken whole."""
-    return old + (new - old) * weight if old else float(new)
+def _after(old: Stats, observed: Sequence[_Observation]) -> Stats:
+    """The means moved towards each newer observation."""
+    ttft_ms, tokens_per_s, error_rate, output_tokens, samples, bytes_per_token = astuple(old)
+    for failed, new_ttft_ms, new_tokens_per_s, new_output_tokens, new_bytes_per_token, _ in observed:
+        samples += 1
+        weight = max(_WEIGHT, 1 / samples)
+        error_rate += (failed - error_rate) * weight
+        if new_ttft_ms is not None:
+            ttft_ms = _blend(ttft_ms, new_ttft_ms, weight)
+        if new_tokens_per_s is not None:
+            tokens_per_s = _blend(tokens_per_s, new_tokens_per_s, weight)
+        if new_output_tokens is not None:
+            output_tokens = _blend(output_tokens, new_output_tokens, weight)
+        if new_bytes_per_token is not None:
+            bytes_per_token = _blend(bytes_per_token, new_bytes_per_token, weight)
+    return Stats(ttft_ms, tokens_per_s, error_rate, output_tokens, samples, bytes_per_token)
+
+
+def _blend(mean: float, new: float, weight: float) -> float:
+    """The first value ever measured is taken whole."""
+    return mean + (new - mean) * weight if mean else float(new)
 
 
 def _together(all_said: Sequence[Stats]) -> Stats:
