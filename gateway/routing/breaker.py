@@ -135,7 +135,7 @@ class Breaker:
             self._went_well_at = now = self._clock()
             if self.state == "open":
                 return  # a last resort; what becomes of the breaker is for the trials to say
-            self._window.add(now, failed=False, slow=slow)
+            self._window.add(now, False, slow)
             if slow and self._begins_slowly(now):
                 return
             if self._failing or self.state == "half_open":
@@ -156,7 +156,7 @@ class Breaker:
 
     def _fail(self) -> None:
         now = self._clock()
-        self._window.add(now, failed=True)
+        self._window.add(now, True, None)
         self._failing = True
         if self.state == "half_open":
             self._fail_trial("a trial failed", slow=False)

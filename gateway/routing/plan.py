@@ -134,7 +134,7 @@ class Planner:
         candidates = pool.candidates(needs, facts)
         if trail is not None:
             trail.begin(pool, candidates)
-        policies = self._policies(target, pool, needs, options, facts, every=trail is not None)
+        policies = self._policies(target, pool, needs, options, facts, trail is not None)
         if not policies:
             return tier, candidates
         context = Context(needs, options, facts, tier)
@@ -179,7 +179,7 @@ class Planner:
         return pool
 
     def _policies(
-        self, target: Target, pool: Pool, needs: Needs, options: Options, facts: Facts, *, every: bool
+        self, target: Target, pool: Pool, needs: Needs, options: Options, facts: Facts, every: bool
     ) -> list[Policy]:
         """The rules in their order: those that always hold, the tier's chain, the caller's wishes.
 

@@ -29,7 +29,7 @@ class Window:
         self._current = _Slot(-1)
         self._slots: deque[_Slot] = deque(maxlen=_SLOTS)
 
-    def add(self, now: float, *, failed: bool, slow: bool | None = None) -> None:
+    def add(self, now: float, failed: bool, slow: bool | None) -> None:
         """Counts one call that ended at `now` (monotonic seconds); `slow` is None where its start was not timed."""
         number = int(now / _SLOT_S)
         current = self._current
