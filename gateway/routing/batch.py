@@ -134,9 +134,12 @@ def _lines(kept: Iterable[Whole | Decided]) -> list[Whole | Like]:
             wholes += 1
             continue
         options, facts, plan = one.options, one.facts, one.plan
+        candidates = plan.candidates
+        first = candidates[0]
+        order: Hashable = first.deployment if len(candidates) == 1 else tuple(map(_deployment, candidates))
         if options.session is not None:
             options = replace(options, session=None)
-        key = one.planner, one.target, plan.alias, plan.tier, one.tenant, tuple(map(_deployment, plan.candidates))
+        key = one.planner, one.target, plan.alias, plan.tier, one.tenant, order
         shared = replace(facts, now=0.0, seed=0, budget_left_share=None, sticky=None, subject=None)
         kind = kinds.get(key)
         # Most comparisons end at once: what comes from the caller's key, the catalog or a view is the same object.
@@ -145,7 +148,6 @@ def _lines(kept: Iterable[Whole | Decided]) -> list[Whole | Like]:
             lines.append(Whole(one.id, _record_of(one)))
             wholes += 1
             continue
-        first = plan.candidates[0]
         lines.append(
             Like(
                 one.id,

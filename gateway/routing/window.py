@@ -10,10 +10,11 @@ WINDOW_S = _SLOT_S * _SLOTS
 
 
 class _Slot:
-    __slots__ = ("calls", "failures", "number", "slow", "timed")
+    __slots__ = ("calls", "ends", "failures", "number", "slow", "timed")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.ends = (number + 1) * _SLOT_S
         self.calls = 0
         self.failures = 0
         self.timed = 0
@@ -31,10 +32,9 @@ class Window:
 
     def add(self, now: float, failed: bool, slow: bool | None) -> None:
         """Counts one call that ended at `now` (monotonic seconds); `slow` is None where its start was not timed."""
-        number = int(now / _SLOT_S)
         current = self._current
-        if current.number != number:
-            current = self._current = _Slot(number)
+        if now >= current.ends:
+            current = self._current = _Slot(int(now / _SLOT_S))
             self._slots.append(current)
         current.calls += 1
         if failed:
