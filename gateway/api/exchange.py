@@ -133,10 +133,15 @@ class Exchange:
             self.inbound.close()
         if self._timer is not None:
             self._timer.cancel()
-        caller, chat, candidate = self.caller, self.chat, self.answered_by
-        plan = self.planned.plan if self.planned else None
-        if plan is not None and plan.arms and caller is not None:
-            self._count_arms(caller.tenant, plan.arms, status, error)
+        caller, chat, planned, candidate = self.caller, self.chat, self.planned, self.answered_by
+        key = team = alias = tier = substituted = None
+        if caller is not None:
+            key, team = caller.key_id, caller.team
+        if planned is not None:
+            plan = planned.plan
+            alias, tier, substituted = plan.alias, plan.tier, plan.substituted
+            if plan.arms:
+                self._count_arms(planned.caller.tenant, plan.arms, status, error)
         self.gateway.requests.record(
             RequestRecord(
                 timestamp=self.at,
@@ -144,15 +149,15 @@ class Exchange:
                 status=status,
                 level="error" if status >= 500 and status != 503 else "info",
                 stream=chat is not None and chat.stream,
-                key=caller.key_id if caller else None,
-                team=caller.team if caller else None,
-                alias=plan.alias if plan else None,
-                tier=plan.tier if plan else None,
-                deployment=candidate.deployment.name if candidate else None,
+                key=key,
+                team=team,
+                alias=alias,
+                tier=tier,
+                deployment=None if candidate is None else candidate.deployment.name,
                 latency_ms=(self.gateway.monotonic() - self.started) * 1000,
                 ttft_ms=self.ttft_ms,
-                code=error.code or error.kind.value if error else None,
-                substituted=plan.substituted if plan else None,
+                code=None if error is None else error.code or error.kind.value,
+                substituted=substituted,
                 warnings=self.warnings,
                 attempts=self.attempts,
             )
