@@ -82,6 +82,7 @@ class Direct:
         self.head = head
         self.keep_alive = keep_alive
         self.content = b""
+        """The request body, which is not longer than the endpoint takes."""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
         self.left = False
@@ -97,9 +98,8 @@ class Direct:
         return client[0] if client else None
 
     async def body(self, limit: int) -> bytes:
-        """The request body, which is not longer than the endpoint takes; to be asked for once."""
-        content, self.content = self.content, b""
-        return content
+        """The request body; nobody has to wait for `content`."""
+        return self.content
 
     def watch(self, on_left: Callable[[], None]) -> None:
         """Calls this once when the caller goes before the reply is complete.
@@ -159,15 +159,6 @@ class Direct:
         elif flow.write_paused:
             chunk = data = b""
             await flow.drain()  # not before writing, lest more be taken from the provider meanwhile
-
-    def served(self, task: asyncio.Task[None]) -> None:
-        """Its endpoint has ended; where the reply has not, the connection ends with it."""
-        connection = self._connection
-        connection.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("endpoint_failed", exc_info=error)
-        if not self.response_complete:
-            connection.transport.close()
 
     # uvicorn's protocol tells its cycle of a lost connection by setting its event; here `leave()` is called.
     @property
@@ -410,9 +401,19 @@ class Protocol(HttpToolsProtocol):
         direct.content = body
         direct.more_body = False
         # Not by the loop, which would have the task's name written out with a number of its own.
-        direct.task = task = asyncio.Task(hot.serve(direct), loop=self.loop, name="request")
+        direct.task = task = asyncio.Task(self._served(direct, hot), loop=self.loop, name="request")
         self.tasks.add(task)
-        task.add_done_callback(direct.served)
+
+    async def _served(self, direct: Direct, hot: Hot) -> None:
+        """Has a request answered; where its endpoint ends and the reply has not, the connection ends with it."""
+        try:
+            await hot.serve(direct)
+        except Exception as error:
+            log.error("endpoint_failed", exc_info=error)
+        finally:
+            self.tasks.discard(direct.task)
+            if not direct.response_complete:
+                self.transport.close()
 
     def _should_upgrade(self) -> bool:
         """So that a request which asks for another protocol is not begun before that wish is taken out of it."""

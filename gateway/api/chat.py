@@ -88,7 +88,9 @@ async def _serve(exchange: Exchange, inbound: Inbound) -> None:
     fields = head.fields
     if (retries := fields.get(b"x-stainless-retry-count")) is not None:
         exchange.sdk_retry = _count(retries)
-    body = await inbound.body(gateway.max_body_bytes)
+    body = inbound.content
+    if body is None:
+        body = await inbound.body(gateway.max_body_bytes)
     if b"idempotency-key" in fields:
         answer = await _complete_once(exchange, caller, inbound, body)
     else:

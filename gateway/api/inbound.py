@@ -48,6 +48,8 @@ class Inbound(Protocol):
     """One request with its reply; `gateway.protocol.Direct` says what each member means."""
 
     head: Head
+    content: bytes | None
+    """The request body, where all of it has come already."""
     left: bool
     task: asyncio.Task[Any]
 
@@ -65,6 +67,7 @@ class Bridged:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.head = Head(scope["headers"])
+        self.content: bytes | None = None
         self.client: str | None = scope["client"][0] if scope.get("client") else None
         self.left = False
         task = asyncio.current_task()

@@ -404,9 +404,11 @@ class Call:
         prompt, completion = self.tokens = usage.prompt_tokens, usage.completion_tokens
         if self.share is not None:
             self.share.end(sent=True, tokens=prompt + completion)
-        source: UsageSource = "drained" if self.exchange.caller_left else "provider"
+        source: UsageSource = "provider"
         if self._estimated:
             source = "estimated"
+        elif self.exchange.caller_left:
+            source = "drained"
         self.cost_nano = self.exchange.gateway.ledger.settle(
             self.attempt,
             usage=usage,
