@@ -128,28 +128,30 @@ class OpenAiStream(ChatStream):
     def _relay(self, text: bytes) -> bytes:
         out: list[bytes] = []
         at, end, alone = 0, len(text), False
+        kept = 0  # from here to `at` all goes on as it came, in one piece
         while at < end and self.failure is None and not self.finished:
             template = self._template
             if template is not None and text.startswith(template.prefix, at):
                 stop, count = template.run(text, at, alone=alone)
                 if stop > at:
-                    out.append(text[at:stop])
                     self.output_bytes += stop - at - count * template.size
                     at, alone = stop, alone or count == 1
                     continue
             stop = text.find(b"\n\n", at) + 2
             stop = stop if stop > 1 else end  # an odd blank line at the end
             block = text[at:stop]
-            at = stop
             if block == DONE:
                 self.finished = True
                 break
-            if (chunk := plain_chunk(block)) is not None and (relayed := self._plain(chunk, block)) is not None:
-                out.append(relayed)
-                continue
-            for name, payload in parse_events(block):
-                out.append(self._event(name, payload, block))
-        return b"".join(out)
+            relayed = None if (chunk := plain_chunk(block)) is None else self._plain(chunk, block)
+            if relayed is None:
+                relayed = b"".join([self._event(name, payload, block) for name, payload in parse_events(block)])
+            if relayed is not block:
+                out += (text[kept:at], relayed)
+                kept = stop
+            at = stop
+        out.append(text[kept:at])
+        return b"".join([piece for piece in out if piece])  # no copy where there is but one
 
     # -------------------------------------------------------------------------------------------------------- judging
 
