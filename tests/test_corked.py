@@ -1,4 +1,4 @@
-"""Small writes wait for the end of the loop's turn, and order is kept whatever else is done, over real sockets."""
+"""Small writes wait for the loop to come round, and order is kept whatever else is done, over real sockets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def line() -> AsyncIterator[_Line]:
     far.close()
 
 
-async def test_a_small_piece_leaves_at_the_end_of_the_turn(line: _Line) -> None:
+async def test_a_small_piece_leaves_when_the_loop_has_come_round(line: _Line) -> None:
     """What others do in the same turn comes first."""
     line.corked.write(b"small")
     assert line.arrived() == b""
@@ -130,6 +130,12 @@ def _corked(transport: _Noted) -> Corked:
     return Corked(cast(asyncio.Transport, transport), asyncio.get_running_loop())
 
 
+async def _turns(number: int) -> None:
+    """Has the loop come round so often."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 async def test_lines_of_one_turn_write_one_after_the_other() -> None:
     """What is flushed early is not written again, and what follows it has its place."""
     written: list[bytes] = []
@@ -139,11 +145,23 @@ async def test_lines_of_one_turn_write_one_after_the_other() -> None:
     three.write(b"3")
     two.flush()
     two.write(b"22")
-    await asyncio.sleep(0)
+    await _turns(2)
     assert written == [b"2", b"1", b"22", b"3"]
     one.write(b"again")
-    await asyncio.sleep(0)
+    await _turns(2)
     assert written[4:] == [b"again"]
+
+
+async def test_what_the_next_turn_has_to_say_leaves_together_with_it() -> None:
+    """Nothing is written in the turn in which a request was heard, nor later than at the end of the next."""
+    written: list[bytes] = []
+    one, two = _corked(_Noted(written)), _corked(_Noted(written))
+    one.write(b"1")
+    asyncio.get_running_loop().call_soon(two.write, b"2")
+    await _turns(1)
+    assert written == []
+    await _turns(1)
+    assert written == [b"1", b"2"]
 
 
 async def test_a_line_that_fails_does_not_hold_up_the_others_of_its_turn() -> None:
@@ -153,7 +171,6 @@ async def test_a_line_that_fails_does_not_hold_up_the_others_of_its_turn() -> No
     lines = [_corked(_Noted(written)), _corked(_Noted(written, fails=True)), _corked(_Noted(written))]
     for number, line in enumerate(lines):
         line.write(b"%d" % number)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await _turns(3)
     assert written == [b"0", b"2"]
     assert [type(context["exception"]) for context in told] == [OSError]
