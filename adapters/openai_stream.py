@@ -137,7 +137,8 @@ class OpenAiStream(ChatStream):
                     self.output_bytes += stop - at - count * template.size
                     at, alone = stop, alone or count == 1
                     continue
-            stop = text.find(b"\n\n", at) + 2
+            line = text.find(b"\n", at) + 1  # most events are one line, and one byte is found sooner than two
+            stop = line + 1 if text.startswith(b"\n", line) else text.find(b"\n\n", line) + 2
             stop = stop if stop > 1 else end  # an odd blank line at the end
             block = text[at:stop]
             if block == DONE:
