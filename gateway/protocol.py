@@ -412,6 +412,7 @@ class Protocol(HttpToolsProtocol):
             log.error("endpoint_failed", exc_info=error)
         finally:
             self.tasks.discard(direct.task)
+            direct.content = b""  # lest an idle connection keep its last request's
             if not direct.response_complete:
                 self.transport.close()
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.inbound import Bridged, Inbound
-from gateway.protocol import Beginning, Hot, Protocol
+from gateway.protocol import Beginning, Direct, Hot, Protocol
 
 _GET = b"GET %b HTTP/1.1\r\nhost: here\r\n%b\r\n"
 _POST = b"POST %b HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n%b\r\nhi"
@@ -70,11 +70,13 @@ class _App:
 
 
 @contextlib.asynccontextmanager
-async def _served(keep_alive_s: int = 60) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _served(
+    keep_alive_s: int = 60, *, protocol: type[Protocol] = Protocol
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server of the test's application."""
     config = uvicorn.Config(
         _App(),
-        http=Protocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         port=0,
@@ -101,6 +103,25 @@ async def _reply(reader: asyncio.StreamReader, patience_s: float = 5) -> tuple[b
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), patience_s)
     size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     return head, await reader.readexactly(size)
+
+
+class _Noted(Protocol):
+    last: ClassVar[Protocol]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        _Noted.last = self
+
+
+async def test_an_idle_connection_keeps_no_body() -> None:
+    """What a request brought is let go of once it is answered, however long its connection waits for the next."""
+    async with _served(protocol=_Noted) as (reader, writer):
+        for _ in range(2):  # the second begins like the first, and is not parsed again
+            writer.write(b"POST /size HTTP/1.1\r\nhost: here\r\ncontent-length: 9000\r\n\r\n" + b"x" * 9000)
+            assert (await _reply(reader))[1] == b"9000"
+            cycle = _Noted.last.cycle
+            assert isinstance(cycle, Direct)
+            assert cycle.content == b""
 
 
 @_WAYS
