@@ -174,17 +174,16 @@ class OpenAiStream(ChatStream):
             self._identity = {"id": chunk.id, "object": _CHUNK, "created": chunk.created, "model": chunk.model}
         elif not self._goes_on(chunk) or chunk.usage is not None or delta.role is not UNSET or not state.plain:
             return None
-        said = 0
-        only = ""
-        for key, text in (
-            ("content", delta.content),
-            ("reasoning_content", delta.reasoning_content),
-            ("refusal", delta.refusal),
-        ):
-            if text is not None:
-                said += 1
-                only = key
-                self.output_bytes += utf8_size(text)
+        said, only = 0, ""
+        if (text := delta.content) is not None:
+            said, only = 1, "content"
+            self.output_bytes += utf8_size(text)
+        if (text := delta.reasoning_content) is not None:
+            said, only = said + 1, "reasoning_content"
+            self.output_bytes += utf8_size(text)
+        if (text := delta.refusal) is not None:
+            said, only = said + 1, "refusal"
+            self.output_bytes += utf8_size(text)
         if chunk.service_tier is not None:
             self.service_tier = chunk.service_tier
         self.started = True

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _JOIN_BYTES = 32 * 1024
 """Requests up to this size are copied into one piece, larger ones handed to the transport in pieces."""
 _TRANSFER_ENCODING = b"\r\ntransfer-encoding:"
+_LIKELY_HEAD_BYTES = 4096
+"""Heads are shorter, as a rule; what follows is not copied to find their end."""
 _CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 _HEAD_END = b"\r\n\r\n"
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -267,7 +269,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         poisoned = False
         was_in_body, had = self._in_body, len(self._parts)
-        data = self.pool.room[:nbytes].tobytes()
+        data = self.pool.room[:nbytes]  # whoever keeps of it copies that: the parser the body, we the head
         try:
             if not was_in_body:
                 data = self._read_head(parser, response, data)
@@ -342,7 +344,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------ own parts
 
-    def _read_head(self, parser: httptools.HttpResponseParser, response: Response, data: bytes) -> bytes:
+    def _read_head(self, parser: httptools.HttpResponseParser, response: Response, data: memoryview) -> memoryview:
         """Feeds the parser up to the end of the final head; gives the bytes that follow it.
 
         Raises:
@@ -355,7 +357,11 @@ class Connection(asyncio.BufferedProtocol):
                 partial += data
                 end = partial.find(_HEAD_END, max(seen - 3, 0))
             else:
-                end = data.find(_HEAD_END)
+                text = data[:_LIKELY_HEAD_BYTES].tobytes()
+                end = text.find(_HEAD_END)
+                if end < 0 and len(data) > len(text):
+                    text = data.tobytes()
+                    end = text.find(_HEAD_END)
             cut = end + len(_HEAD_END) - seen if end >= 0 else len(data)
             self._head_bytes += cut
             if self._head_bytes > self._limits.header_bytes:
@@ -371,7 +377,7 @@ class Connection(asyncio.BufferedProtocol):
                 head = bytes(partial[: end + 2])
                 partial.clear()
             else:
-                head = data[: end + 2]
+                head = text[: end + 2]
             data = data[cut:]
             if self._status >= 200:
                 self._begin_body(response, head)
@@ -379,7 +385,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._status < 100 or self._status == 101:
                 raise ProtocolError(f"the response has the status {self._status}, which was not asked for")
             self._status = 0
-        return b""
+        return data[:0]
 
     def _begin_body(self, response: Response, head: bytes) -> None:
         lowered = head.lower()
