@@ -76,7 +76,7 @@ async def recall(gateway: Gateway, asked: Asked) -> Recalled:
     """
     caller, session, target = asked.caller, asked.options.session, asked.target
     rules = gateway.rules.known(caller.tenant) or await gateway.rules.of(caller.tenant)
-    limits = _limits(rules, asked) if rules.rules else caller.limits
+    limits = _limits(rules, asked)
     place = sticky = share = None
     if session is not None:
         place = place_of(caller.tenant, caller.key_id, target.name, session)

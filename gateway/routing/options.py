@@ -52,9 +52,7 @@ def parse_options(gateway: Mapping[str, Any] | None, headers: Mapping[str, str])
     Raises:
         CallerError: an unknown option or a value out of range, with its place as `param`.
     """
-    if gateway is None and not headers:
-        return _NO_OPTIONS
-    given = _from_headers(headers)
+    given = _from_headers(headers) if headers else {}
     if gateway is None and not given:
         return _NO_OPTIONS
     where = dict.fromkeys(given, _PREFIX) | dict.fromkeys(gateway or (), "gateway.")

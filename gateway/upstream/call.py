@@ -184,12 +184,12 @@ class Call:
             content = await response.read()
             self._first_byte()
             completion = adapter.completion(content, chat, stamp)
-            told = completion.usage is not None and is_plausible(completion.usage)
-            self.completion = completion if told else self._counted(completion)
+            if self._believed(completion.usage) is None:
+                completion = self._counted(completion)
+            self.completion = completion
 
     def _counted(self, completion: Completion) -> Completion:
         """The answer with a usage of ours, in its body too: the provider told none that can be."""
-        self._believed(completion.usage)  # says so in the log
         usage = self._estimate(output_bytes_of(completion.body))
         return msgspec.structs.replace(completion, body=with_usage(completion.body, usage), usage=usage)
 
@@ -425,8 +425,9 @@ class Call:
         return self.cost_nano
 
     def _slow(self) -> bool | None:
-        """Whether its stream began later than its deployment, tier or provider have it; None where nothing streamed."""
-        if self.stream is None or self.ttft_ms is None or not self.candidate.deployment.provider.breaker:
+        """Whether its stream began later than its deployment, tier or provider have it; None where it has not begun or
+        nobody is judged."""
+        if self.ttft_ms is None or not self.candidate.deployment.provider.breaker:
             return None
         deployment, tier = self.candidate.deployment, self.planned.target.tier
         provider = deployment.provider
