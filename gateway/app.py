@@ -37,12 +37,12 @@ from gateway.callers.idempotency import Idempotency
 from gateway.callers.rules import RuleRecords, Rules
 from gateway.catalog.living import LivingCatalog
 from gateway.catalog.source import CatalogSource, default_catalog_path
+from gateway.direct import Hot
 from gateway.errors import TiergateError
 from gateway.gateway import Gateway
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.rates import Rates
 from gateway.log import get_logger
-from gateway.protocol import Hot
 from gateway.routing.arms import Arms
 from gateway.routing.canaries import Canaries
 from gateway.routing.decisions import Decisions

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.inbound import Bridged, Inbound
-from gateway.protocol import Beginning, Direct, Hot, Protocol
+from gateway.direct import Beginning, Direct, Hot
+from gateway.protocol import Protocol
 
 _GET = b"GET %b HTTP/1.1\r\nhost: here\r\n%b\r\n"
 _POST = b"POST %b HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n%b\r\nhi"

@@ -1,6 +1,6 @@
 """A request as a hot endpoint sees it, and the way its reply goes.
 
-Most come from our own protocol, past ASGI (`gateway.protocol.Direct`); what is unusual, and every request under another
+Most come from our own protocol, past ASGI (`gateway.direct.Direct`); what is unusual, and every request under another
 server, comes through ASGI (`Bridged`).
 """
 
@@ -45,7 +45,7 @@ NO_HEAD = Head([])
 
 
 class Inbound(Protocol):
-    """One request with its reply; `gateway.protocol.Direct` says what each member means."""
+    """One request with its reply; `gateway.direct.Direct` says what each member means."""
 
     head: Head
     content: bytes | None
