@@ -67,7 +67,7 @@ def cases(callers: Callers) -> Iterator[dict[str, Callable[[], object]]]:
     works["auth, a key in use"] = lambda: callers.cached(name_of(_AUTHORIZATION))
     works["worst case of a hard budget"] = lambda: worst_case(sealed, LIMITS)
     sealed = attempt()
-    envelope = sealed.seal()
+    brief = sealed.seal()
     ending = encode(("P", 812_000, usage_numbers(USAGE), "provider", "complete", 900, 200, None, 200, False, None))
     works["limits as headers"] = lambda: limit_lines(_HEADROOM)
     works["envelope, ending and item for the store"] = lambda: booking(
@@ -82,7 +82,7 @@ def cases(callers: Callers) -> Iterator[dict[str, Callable[[], object]]]:
         wal = Wal(Path(folder) / "wal", monotonic=time.monotonic, keep_s=0.0)
 
         def append() -> None:
-            receipt = wal.begin(Record.BEGUN, envelope, sealed.price)
+            receipt = wal.begin(Record.BEGUN, brief, sealed.account, sealed.price)
             wal.end(receipt[0], ending)
             wal.settled([receipt])
 

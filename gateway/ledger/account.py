@@ -28,7 +28,7 @@ class Account:
     deployment: str
     price_id: str
     catalog: str
-    sealed: msgspec.Raw = field(init=False)
+    sealed: bytes = field(init=False)
     """All of these as they stand in an envelope: JSON, with commas between them."""
     cell: str = field(init=False)
     """The name of the roll-up cell; its parts are those of `records.DIMENSIONS`."""
@@ -43,11 +43,21 @@ class Account:
         object.__setattr__(self, "tag_cells", tuple(tag_cells))
         whose = (self.tenant, self.key, self.team, self.tags, self.alias, self.tier)
         members = (*whose, self.model, self.provider, self.deployment, self.price_id, self.catalog)
-        object.__setattr__(self, "sealed", msgspec.Raw(_encode(members)[1:-1]))
+        object.__setattr__(self, "sealed", _encode(members)[1:-1])
 
 
 account_of = lru_cache(4096)(Account)
 """The account of these, in the order of its fields; made anew only where it has not been asked for of late."""
+
+
+def whole(brief: bytes, sealed: bytes) -> bytes:
+    """An envelope, or a line that begins with one, from the brief of its attempt and the text of its account.
+
+    A brief (see `Attempt.seal()`) begins with the attempt's id, of which the request's is made, and its time: neither
+    has a comma in it.
+    """
+    aid, at, rest = brief.split(b",", 2)
+    return b'%b,"req_%b0",%b,%b,%b' % (aid, aid.strip(b'["')[:-1], at, sealed, rest)
 
 
 def _plain(text: str) -> str:

@@ -21,12 +21,12 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.errors import GatewayUnavailable, Kind
-from gateway.ledger.lines import BEGINNING, Id, Line, archived, id_of, id_text, parse_archived
+from gateway.ledger.lines import BEGINNING, Id, Line, archived, id_of, id_text, lines_of, parse_archived
 from gateway.ledger.records import METRICS, Ending, Envelope
 from gateway.ledger.wal import flush_folder
 
 Record = tuple[Id, bytes]
-"""A record of the journal as the store has it: its id, and its lines with line feeds between them."""
+"""A record of the journal as the store has it: its id, and its lines (see `lines.py`)."""
 
 _SUFFIX = ".jsonl.gz"
 _ASIDE = "aside"
@@ -118,7 +118,7 @@ class Archive:
         """
         folder = self._of(tenant) / _ASIDE
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lines = [archived(id, text) for id, lines in records for text in lines.split(b"\n")]
+        lines = [archived(id, text) for id, record in records for text in lines_of(record)]
         header = Header(
             tenant=tenant,
             after=id_text(after),

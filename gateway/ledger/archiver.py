@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.ledger.archive import Archive, ArchiveFile, Record
 from gateway.ledger.exchange import Script, source_of, tag
-from gateway.ledger.lines import BEGINNING, Id, after, archived, id_of, id_text, parse, parse_archived
+from gateway.ledger.lines import BEGINNING, Id, after, archived, id_of, id_text, lines_of, parse, parse_archived
 from gateway.ledger.outbox import Alert
 from gateway.log import get_logger
 from gateway.storage.client import Store
@@ -21,8 +21,9 @@ MOST_RECORDS = 250_000
 """Longer journals in the store raise an alarm: nobody archives, or the archiver cannot keep up."""
 SETTLED_S = 900
 """An hour is archived this long after its end: by then a store that failed over was told again what it had lost."""
-FILE_BYTES = 4 * 1024 * 1024
-"""A file holds about this much at most, before compression: reading one entry means reading a file."""
+FILE_BYTES = 2 * 1024 * 1024
+"""A file holds about this much at most of what the store has, twice as much before compression, where lines are whole:
+reading one entry means reading a file."""
 _LEASE_MS = 120_000
 _PAGE = 20
 _EACH = 100
@@ -179,7 +180,7 @@ def _compare(archive: Archive, file: ArchiveFile, records: list[Record]) -> None
         Unverified: they differ.
     """
     header, content = archive.content(file)
-    kept = [(id, text) for id, lines in records for text in lines.split(b"\n")]
+    kept = [(id, text) for id, record in records for text in lines_of(record)]
     written = content.split(b"\n")[1:-1]
     whole = (header.records, header.lines) == (len(records), len(kept))
     if not whole or written != [archived(id, text) for id, text in kept]:

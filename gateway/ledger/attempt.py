@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from gateway.ledger.account import Account
+from gateway.ledger.account import Account, whole
 from gateway.ledger.limits import Limits, Window
 from gateway.types import Price
 
@@ -82,7 +82,8 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
     """Attempt id of the slab that its hold was taken from."""
     lender: Slab | None = None
     """That slab, for as long as it is the slab that holds it."""
-    envelope: bytes = b""
+    brief: bytes = b""
+    """From `seal()`."""
     receipt: Receipt = (-1, -1)
     meter: Callable[[], int] | None = None
     """Tells the output tokens so far; asked once a second while the attempt runs, and never by the relay."""
@@ -108,15 +109,18 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
         """What it counts for against limits of tokens per minute until its usage is known."""
         return self.input_tokens + (self.output_tokens or 0) * self.choices
 
+    @property
+    def envelope(self) -> bytes:
+        """All that was pinned, for whoever does not know the account: the first half of the journal entry."""
+        return whole(self.brief, self.account.sealed)
+
     def seal(self) -> bytes:
-        """Pins everything known before sending as JSON; the first half of the journal entry, encoded once."""
-        # Raw is copied as it is, and so stands for several members here.
-        self.envelope = envelope = _encode(
+        """Pins everything known before sending, and gives it as a brief: JSON without what stands in the account, and
+        without the request's id, which the attempt's tells."""
+        self.brief = brief = _encode(
             (
                 self.aid,
-                self.request_id,
                 self.at,
-                self.account.sealed,
                 self.stream,
                 self.retry,
                 self.input_tokens,
@@ -126,4 +130,4 @@ class Attempt(msgspec.Struct, kw_only=True, eq=False):
                 self.slab,
             )
         )
-        return envelope
+        return brief

@@ -93,7 +93,7 @@ class Exchange:
         script = self._normal if reservations else self._when_full
         for sums, apart in (add_up(finishes), (None, range(len(finishes)))):
             single = [alone(finishes[index]) for index in apart]
-            lines, summed = (b"", None) if sums is None else (b"N " + b"\nN ".join(sums.lines), sums[:-1])
+            lines, summed = (b"", None) if sums is None else (sums.text, sums[:-1])
             payload = _encode((self._owner, at * 1000, single, reservations, renewals, summed, told))
             reply: Reply | None = _decode_reply(await script.run(self._store, tag(tenant), payload, lines))
             if reply is None:  # some of those added up have ended before: now each is told by itself

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.ledger.account import whole
 from gateway.ledger.records import Ending, Envelope, decode_ending, decode_envelope, decode_price
 from gateway.ledger.wal import Record, read_segment
 from gateway.types import Price
@@ -43,21 +44,29 @@ def read_log(directory: Path) -> Iterator[Story]:
 
 def _read(data: bytes, number: int, open_ones: dict[int, Story]) -> Iterator[Story]:
     prices: dict[str, Price] = {}
+    accounts: dict[bytes, bytes] = {}
     for kind, sequence, payload in read_segment(data):
-        if kind is Record.PRICE:
-            price = decode_price(payload)
-            prices[price.price_id] = price
+        if kind is Record.NAMED:
+            if payload.startswith(b"{"):
+                price = decode_price(payload)
+                prices[price.price_id] = price
+            else:
+                name, _, account = payload.partition(b",")
+                accounts[name] = account
         elif kind is Record.SETTLED:
             for (settled,) in struct.iter_unpack("<I", payload):
                 if story := open_ones.pop(settled, None):
                     story.settled = True
                     yield story
         elif kind is Record.INTENT or kind is Record.BEGUN:
-            envelope = decode_envelope(payload)
+            name, bracket, brief = payload.partition(b"[")
+            # Logs of versions before 2026-12 have the envelope itself.
+            sealed = whole(bracket + brief, accounts[name]) if name else payload
+            envelope = decode_envelope(sealed)
             price_row = prices.get(envelope.price_id)
             begun = kind is Record.BEGUN
             hold = envelope.hold_nano if begun else 0
-            open_ones[sequence] = Story(sequence, number, envelope, payload, price_row, sent=begun, hold_nano=hold)
+            open_ones[sequence] = Story(sequence, number, envelope, sealed, price_row, sent=begun, hold_nano=hold)
         elif story := open_ones.get(sequence):
             _extend(story, kind, payload)
 

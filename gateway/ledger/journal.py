@@ -10,7 +10,7 @@ from typing import Any
 from gateway.ledger.archive import Archive, Missing
 from gateway.ledger.attempt import MAX_RETRY
 from gateway.ledger.exchange import tag
-from gateway.ledger.lines import BEGINNING, Id, Line, after, id_of, id_text, parse
+from gateway.ledger.lines import BEGINNING, Id, Line, after, id_of, id_text, lines_of, parse
 from gateway.ledger.records import aid_hour
 from gateway.storage.client import Store
 
@@ -121,7 +121,7 @@ class Journal:
             for id in page:
                 pipeline.execute_command("XRANGE", tag(tenant) + "out", id_text(id), id_text(id))
             for records in await pipeline.execute():
-                found |= {id_of(name): list(map(parse, fields[b"e"].split(b"\n"))) for name, fields in records}
+                found |= {id_of(name): list(map(parse, lines_of(fields[b"e"]))) for name, fields in records}
         if gone := ids - found.keys():
             end = await self._archived(tenant)
             if archived := {id for id in gone if id <= end}:
@@ -157,7 +157,7 @@ class Journal:
             archived = id_of(noted) if noted else BEGINNING
             if archived >= at:
                 continue
-            async for line in _in_turns(parse(text) for _, fields in records for text in fields[b"e"].split(b"\n")):
+            async for line in _in_turns(parse(text) for _, fields in records for text in lines_of(fields[b"e"])):
                 yield line
             if len(records) < _PAGE:
                 return

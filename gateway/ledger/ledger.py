@@ -150,7 +150,7 @@ class Ledger:
         Raises:
             GatewayUnavailable: LEDGER_DOWN, the write-ahead log cannot take it.
         """
-        attempt.receipt = self._wal.begin(_BEGUN, attempt.seal(), attempt.price)
+        attempt.receipt = self._wal.begin(_BEGUN, attempt.seal(), attempt.account, attempt.price)
         if self._wal.waits:
             self._commit(attempt)
         attempt.state = "sent"
@@ -180,7 +180,7 @@ class Ledger:
             return self._begin_within(slab, attempt, cap)
         at = self._pin(attempt, limits)
         attempt.enforced = True
-        attempt.receipt = self._wal.begin(Record.INTENT, attempt.seal(), attempt.price)
+        attempt.receipt = self._wal.begin(Record.INTENT, attempt.seal(), attempt.account, attempt.price)
         lane = self._outbox.lane(attempt.tenant)
         if lane.down_since is not None and not _denied_without_store(limits):
             return self._go_without_store(attempt, limits, cap)
@@ -345,7 +345,7 @@ class Ledger:
             outcome,
             nano,
             usage,
-            line(attempt.envelope, ending),
+            line(attempt.brief, ending),
             may_be_held=attempt.in_store,
             unpriced=unpriced,
             corrections=corrections(attempt, usage) if attempt.in_store else (),

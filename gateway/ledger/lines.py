@@ -1,12 +1,18 @@
-"""The lines of the journal: as the store has them, and as the archive keeps them."""
+"""The lines of the journal: as the store has them, and as the archive keeps them.
+
+A record of the store holds the lines of a batch, with line feeds between them: `N <entry>`, `L <brief entry>` of an
+attempt with the account of the entry before it, or `A <differences> <entry>` for a correction.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from gateway.ledger.records import METRICS, USAGE_FIELDS, Ending, Envelope, decode_line, entry, numbers_of
+from gateway.ledger.account import whole
+from gateway.ledger.records import ACCOUNT, METRICS, USAGE_FIELDS, Ending, Envelope, decode_line, entry, numbers_of
 
 Id = tuple[int, int]
 """The id of a record of the journal: milliseconds, and a number within them. One record holds the lines of a batch."""
@@ -49,8 +55,27 @@ def after(id: Id) -> Id:
     return id[0], id[1] + 1
 
 
+def lines_of(record: bytes) -> Iterator[bytes]:
+    """The lines of a record, brief ones made whole."""
+    account, entry_ = b"", b""
+    for text in record.split(b"\n"):
+        if text.startswith(b"L "):
+            if entry_:
+                account, entry_ = _account_in(entry_), b""
+            yield b"N " + whole(text[2:], account)
+        else:
+            if text.startswith(b"N "):
+                entry_ = text[2:]
+            yield text
+
+
+def _account_in(entry_: bytes) -> bytes:
+    envelope, _ = _decode_entry(entry_)
+    return b",".join(map(bytes, envelope[ACCOUNT]))
+
+
 def parse(text: bytes) -> Line:
-    """A line as the store has it: `N <entry>`, or `A <differences> <entry>` for a correction."""
+    """A whole line as the store has it."""
     kind, _, rest = text.partition(b" ")
     if kind == b"N":
         envelope, ending = decode_line(rest)
@@ -60,7 +85,7 @@ def parse(text: bytes) -> Line:
 
 
 def archived(id: Id, text: bytes) -> bytes:
-    """A line as the archive keeps it: JSON, `[id, "N", null, entry]` or `[id, "A", [differences], entry]`."""
+    """A whole line as the archive keeps it: JSON, `[id, "N", null, entry]` or `[id, "A", [differences], entry]`."""
     name = id_text(id).encode()
     kind, _, rest = text.partition(b" ")
     if kind == b"N":
@@ -81,6 +106,7 @@ def parse_archived(text: bytes) -> tuple[Id, Line]:
     return id_of(name), _adjustment(differences, envelope, ending)
 
 
+_decode_entry = msgspec.json.Decoder(tuple[list[msgspec.Raw], msgspec.Raw]).decode
 _decode_archived = msgspec.json.Decoder(
     tuple[str, Literal["N", "A"], tuple[int, ...] | None, tuple[Envelope, Ending]]
 ).decode

@@ -26,7 +26,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
-    """What `Attempt.seal()` wrote, in the same order.
+    """What `Attempt.envelope` has, in the same order.
 
     Journals and logs of earlier versions are read by this: fields are only ever added, at the end, with a default.
     """
@@ -73,9 +73,19 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
         )
 
     @property
+    def brief(self) -> bytes:
+        """What `Attempt.seal()` gave."""
+        return encode((self.aid, self.at, *msgspec.structs.astuple(self)[_BEHIND_ACCOUNT:]))
+
+    @property
     def is_slab(self) -> bool:
         """Whether it is a slab itself: nothing that is sent lacks a model."""
         return not self.model
+
+
+_BEHIND_ACCOUNT = Envelope.__struct_fields__.index("stream")
+ACCOUNT = slice(Envelope.__struct_fields__.index("tenant"), _BEHIND_ACCOUNT)
+"""Where an envelope has what its account says."""
 
 
 class Ending(msgspec.Struct, array_like=True, frozen=True):
@@ -148,7 +158,7 @@ decode_price = msgspec.json.Decoder(Price).decode
 
 
 def line(envelope: bytes, ending: bytes) -> bytes:
-    """A journal entry, from its halves as JSON."""
+    """A journal entry, from its halves as JSON; of a brief a brief one."""
     return b"[%b,%b]" % (envelope, ending)
 
 
@@ -157,9 +167,9 @@ usage_numbers: Callable[[Usage], tuple[int, ...]] = msgspec.structs.astuple
 
 
 Booking = tuple[Any, ...]
-"""How an attempt ended, for the store: its id, nano-USD, usage, journal line, slab or "", nano-USD held in that, and
-corrections of rates; then what many have in common: outcome, whether it may hold something by itself, hour of the id,
-cells, flags, windows; and for a whole hold what replaces it, and when."""
+"""How an attempt ended, for the store: its id, nano-USD, usage, brief journal line, slab or "", nano-USD held in that,
+and corrections of rates; then what many have in common: outcome, whether it may hold something by itself, hour of the
+id, account, hour of its start, flags, windows; and for a whole hold what replaces it, and when."""
 OUTCOME = ALIKE = 7
 """Where a booking has its outcome, and where what many have in common begins."""
 
@@ -181,7 +191,7 @@ def booking(
     estimated: bool = False,
     corrections: tuple[tuple[str, int, int], ...] = (),
 ) -> Booking:
-    """How an attempt ended; `text` is the journal line."""
+    """How an attempt ended; `text` is the journal line, brief."""
     aid = attempt.aid
     return (
         aid,
@@ -194,7 +204,8 @@ def booking(
         outcome,
         may_be_held,
         _hour(aid[:11]),
-        _cells(attempt.account, attempt.at // 3600),
+        attempt.account,
+        attempt.at // 3600,
         _flags(estimated or outcome == "E", outcome == "V", unpriced, attempt.sdk_retry > 0),
         attempt.windows,
     )
@@ -212,11 +223,11 @@ def _flags(guessed: bool, void: bool, unpriced: bool, sdk_retried: bool) -> Flag
 
 def cells(attempt: Attempt | Envelope) -> Cells:
     """Where an attempt is summed up."""
-    return _cells(attempt.account, attempt.at // 3600)
+    return cells_of(attempt.account, attempt.at // 3600)
 
 
-@lru_cache(4096)
-def _cells(account: Account, hours: float) -> Cells:
+def cells_of(account: Account, hours: float) -> Cells:
+    """Where an account is summed up that began an attempt so many hours after the epoch."""
     hour = strftime("%Y%m%d%H", gmtime(hours * 3600))
     return hour, hour[:8], account.cell, account.tag_cells
 
@@ -226,7 +237,7 @@ def tombstone(aid: str, corrections: tuple[tuple[str, int, int], ...] = ()) -> B
 
     A slab ends so too; it gives back the rates that it did not use.
     """
-    return aid, 0, (), b"", "", 0, corrections, "X", True, aid_hour(aid), ("", "", "", ()), (), ()
+    return aid, 0, (), b"", "", 0, corrections, "X", True, aid_hour(aid), None, 0.0, (), ()
 
 
 def aid_hour(aid: str) -> int:

@@ -61,7 +61,7 @@ def from_story(story: Story) -> Booking | Orphan:
         ending.outcome,
         ending.cost_nano,
         ending.usage,
-        line(story.sealed, story.ending_text),
+        line(envelope.brief, story.ending_text),
         may_be_held=True,
         unpriced=ending.unpriced,
     )
@@ -91,12 +91,13 @@ def at_last(orphan: Orphan) -> Booking:
     ending = msgspec.structs.replace(
         decode_ending(orphan.ending), outcome="P", cost_nano=orphan.nano, usage_source="estimated"
     )
+    envelope = decode_envelope(orphan.sealed)
     return booking(
-        decode_envelope(orphan.sealed),
+        envelope,
         "P",
         orphan.nano,
         ending.usage,
-        line(orphan.sealed.encode(), encode(ending)),
+        line(envelope.brief, encode(ending)),
         may_be_held=True,
         unpriced=ending.unpriced,
         estimated=True,
@@ -124,7 +125,7 @@ def _estimate(orphan: Orphan, *, final: bool, nano: int, whole: bool) -> Booking
         outcome,
         nano,
         numbers,
-        line(orphan.sealed.encode(), ending),
+        line(envelope.brief, ending),
         may_be_held=True,
         unpriced=orphan.unpriced,
         estimated=True,

@@ -248,7 +248,7 @@ class Slabs:
         requests = min(max(2 * rate, 4 * LEAST_REQUESTS), MOST_REQUESTS)
         own.hold_nano = requests * attempt.hold_nano
         try:
-            own.receipt = self._wal.begin(Record.INTENT, own.seal(), None)
+            own.receipt = self._wal.begin(Record.INTENT, own.seal(), own.account, None)
         except GatewayUnavailable:
             return
         demand.asking = True

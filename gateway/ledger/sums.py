@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from gateway.ledger.records import ALIKE, Booking, metrics_of
+from gateway.ledger.account import whole
+from gateway.ledger.records import ALIKE, Booking, Cells, cells_of, metrics_of
 
 
 class Sums(NamedTuple):
@@ -28,8 +29,8 @@ class Sums(NamedTuple):
     """Bucket, limit, what is to be corrected."""
     slabs: list[tuple[str, int]]
     """Slab, what is taken from it."""
-    lines: list[bytes]
-    """The journal's."""
+    text: bytes
+    """The journal's lines; of attempts alike the first is whole and the others are brief (see `lines.py`)."""
 
 
 def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
@@ -41,10 +42,12 @@ def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
         alike[ending[ALIKE:]].append(index)
     apart: list[int] = []
     markers: dict[int, tuple[list[str], list[str]]] = {}
-    sums = Sums([], [], [], [], [], [])
+    cells: list[tuple[str, str, str, tuple[str, ...], tuple[int, ...]]] = []
+    budgets: list[tuple[str, int, int, int]] = []
+    texts: list[bytes] = []
     rates: dict[tuple[str, int], int] = {}
     slabs: dict[str, int] = {}
-    for (outcome, may_be_held, aid_hour, cells, flags, windows, *_), indices in alike.items():
+    for (outcome, may_be_held, aid_hour, account, hours, flags, windows, *_), indices in alike.items():
         if outcome != "P" or may_be_held:  # not what the provider told, or it may hold something
             apart += indices
             continue
@@ -55,9 +58,9 @@ def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
         marked[0].extend(aids)
         marked[1].extend([f"P:{nano}:" for nano in nanos])
         metrics = count, *map(sum, zip(*usages, strict=True)), posted, *[count * flag for flag in flags]
-        sums.cells.append((*cells, metrics))
-        sums.budgets.extend([(w.counter, posted, w.limit_nano, w.forget_at) for w in windows])
-        sums.lines.extend(lines)
+        cells.append((*cells_of(account, hours), metrics))
+        budgets.extend([(w.counter, posted, w.limit_nano, w.forget_at) for w in windows])
+        texts.append(b"N " + b"\nL ".join((whole(lines[0], account.sealed), *lines[1:])))
         for bucket, limit, amount in chain.from_iterable(corrections):
             rates[bucket, limit] = rates.get((bucket, limit), 0) + amount
         for slab, nano, hold in zip(drawn_from, nanos, holds, strict=True):
@@ -65,16 +68,25 @@ def add_up(endings: list[Booking]) -> tuple[Sums | None, Sequence[int]]:
                 slabs[slab] = slabs.get(slab, 0) + min(nano, hold)
     if not markers:
         return None, apart
-    sums.markers.extend([(hour, *marked) for hour, marked in markers.items()])
-    sums.rates.extend([(bucket, limit, amount) for (bucket, limit), amount in rates.items()])
-    sums.slabs.extend(slabs.items())
+    sums = Sums(
+        [(hour, *marked) for hour, marked in markers.items()],
+        cells,
+        budgets,
+        [(bucket, limit, amount) for (bucket, limit), amount in rates.items()],
+        list(slabs.items()),
+        b"\n".join(texts),
+    )
     return sums, sorted(apart)
 
 
 def alone(ending: Booking) -> tuple[Any, ...]:
     """One ending that is not added up, as finish.lua takes it."""
     aid, nano, usage, line, slab, hold, corrections, *common = ending
-    outcome, may_be_held, aid_hour, cells, flags, windows, *orphan = common
-    metrics, text = metrics_of(usage, nano, flags), line.decode()  # bytes are nothing to the MessagePack of Lua
+    outcome, may_be_held, aid_hour, account, hours, flags, windows, *orphan = common
+    cells: Cells = ("", "", "", ())  # of a tombstone
+    text, metrics = "", metrics_of(usage, nano, flags)
+    if account is not None:
+        cells = cells_of(account, hours)
+        text = whole(line, account.sealed).decode()  # bytes are nothing to the MessagePack of Lua
     head = (aid, aid_hour, outcome, nano, may_be_held)
     return *head, cells, metrics, windows, corrections, text, slab, hold, *orphan

@@ -5,7 +5,8 @@ they survive SIGKILL. A thread flushes them to the disk some milliseconds later,
 are flushed at once, where that is asked for.
 
 A record is length, CRC-32, kind, sequence, payload. The CRC is seeded with kind and sequence, so that a torn or
-misplaced record is known; reading stops there. All records of one attempt carry its sequence.
+misplaced record is known; reading stops there. All records of one attempt carry its sequence. What many attempts have
+in common, their account and price, is written once in each segment, before the first that names it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
 
+from gateway.ledger.account import Account
 from gateway.ledger.attempt import Receipt
 from gateway.ledger.records import encode_price
 from gateway.ledger.refusal import unavailable
@@ -37,15 +39,17 @@ _SEQUENCES = 1 << 29
 """Sequences start anew here: with the kind's three bits they make up the seed of the CRC."""
 ENDING_ROOM = 1024
 """Bytes kept free for each attempt under way: SENT and ENDING fit, however a provider's words must be escaped."""
-_LEAST_ROOM = 2 * _HEADER_BYTES + ENDING_ROOM
-"""Bytes that must be free for an attempt beside what is told of it at its beginning."""
+_NUMBER_BYTES = 10
+"""The number of an account is not longer."""
+_LEAST_ROOM = 3 * _HEADER_BYTES + _NUMBER_BYTES + ENDING_ROOM
+"""Bytes that must be free for an attempt beside its brief and what is said before it."""
 
 
 class Record(IntEnum):
     """What a record says."""
 
     INTENT = 1
-    """An attempt wants to hold its worst case; the payload is its envelope."""
+    """An attempt wants to hold its worst case; the payload is the number of its account, and its brief."""
     SENT = 2
     """It is about to be sent; the payload is the nano-USD held."""
     BEGUN = 3
@@ -56,8 +60,8 @@ class Record(IntEnum):
     """How it ended."""
     SETTLED = 6
     """The store has these endings; the payload is their sequences, four bytes each."""
-    PRICE = 7
-    """A price row that later envelopes of this segment name by its id."""
+    NAMED = 7
+    """What later attempts of this segment name: a price row, by its id, or an account, by the number before it."""
 
 
 _ENDING = Record.ENDING
@@ -71,7 +75,6 @@ class _Segment:
         self.path = path
         self.open_attempts = 0
         self.touched_at = 0.0
-        self.prices: dict[str, Price] = {}
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(self.fd, 0, size)
@@ -116,6 +119,9 @@ class Wal:
         self._lock = _make_locked(directory)
         self._number = 0
         self._segments: list[_Segment] = []
+        self._prices: dict[str, Price] = {}
+        """Of the current segment, as the next."""
+        self._accounts: dict[Account, int] = {}
         self._sequence = 0
         self._reserved = 0
         self._at = 0
@@ -126,7 +132,7 @@ class Wal:
         """Why the log takes nothing new, None while it does."""
         self._current = self._next_segment()
 
-    def begin(self, kind: Record, envelope: bytes, price: Price | None) -> Receipt:
+    def begin(self, kind: Record, brief: bytes, account: Account, price: Price | None) -> Receipt:
         """Opens an attempt.
 
         Raises:
@@ -134,23 +140,36 @@ class Wal:
         """
         if self.broken:
             raise unavailable(self.broken)
-        current = self._current
-        definition = b""
-        if price is not None and current.prices.get(price.price_id) is not price:
-            definition = encode_price(price)
-        if self._at + len(definition) + len(envelope) + self._reserved + _LEAST_ROOM > self._size:
+        named: Sequence[bytes] = ()
+        size = len(brief) + _LEAST_ROOM
+        number = self._accounts.get(account)
+        if number is None or (price is not None and self._prices.get(price.price_id) is not price):
+            named = self._definitions(account, price)
+            size += sum(map(len, named))
+        if self._at + self._reserved + size > self._size:
+            self._accounts, self._prices = {}, {}  # the next segment knows nothing
+            named = self._definitions(account, price)
+            self._roll(len(brief) + sum(map(len, named)) + _LEAST_ROOM)
+        for definition in named:
+            self._append(Record.NAMED, 0, definition)
+        if number is None or named:
+            number = self._accounts.setdefault(account, len(self._accounts))
             if price is not None:
-                definition = encode_price(price)
-            self._roll(len(definition) + len(envelope) + 2 * _HEADER_BYTES)
-            current = self._current
-        if price is not None and definition:
-            self._append(Record.PRICE, 0, definition)
-            current.prices[price.price_id] = price
+                self._prices[price.price_id] = price
         self._sequence = sequence = (self._sequence + 1) % _SEQUENCES
         self._reserved += ENDING_ROOM
-        current.open_attempts += 1
-        self._append(kind, sequence, envelope)
+        self._current.open_attempts += 1
+        self._append(kind, sequence, b"%d%b" % (number, brief))
         return sequence, self._number
+
+    def _definitions(self, account: Account, price: Price | None) -> list[bytes]:
+        """What has to be said before an attempt can name these."""
+        said = []
+        if account not in self._accounts:
+            said.append(b"%d,%b" % (len(self._accounts), account.sealed))
+        if price is not None and self._prices.get(price.price_id) is not price:
+            said.append(encode_price(price))
+        return said
 
     def note(self, kind: Record, sequence: int, payload: bytes) -> None:
         """Adds to an open attempt what recovery can do without; dropped where only the reserved room is left."""
@@ -235,7 +254,7 @@ class Wal:
             self._sync_handle = asyncio.get_running_loop().call_later(self._sync_every_s, self._sync)
 
     def _roll(self, size: int) -> None:
-        if self._reserved + size + ENDING_ROOM > self._size:
+        if self._reserved + size > self._size:
             raise unavailable("too many attempts are under way")
         filled = self._current
         try:
@@ -325,7 +344,7 @@ def read_segment(data: bytes | memoryview) -> Iterable[tuple[Record, int, bytes]
         length, crc, kind, sequence = _HEADER.unpack_from(data, at)
         start = at + _HEADER_BYTES
         end = start + length
-        if not 1 <= kind <= Record.PRICE or sequence >= _SEQUENCES or end > size:
+        if not 1 <= kind <= Record.NAMED or sequence >= _SEQUENCES or end > size:
             return
         payload = bytes(data[start:end])
         if crc32(payload, sequence << 3 | kind) != crc:

@@ -10,6 +10,7 @@ from books import CHANCE, PRICE
 
 from gateway.ledger.account import account_of
 from gateway.ledger.attempt import Attempt, new_request_id
+from gateway.ledger.limits import Window
 from gateway.ledger.records import aid_hour, cells, decode_envelope
 
 _MEMBERS = {
@@ -35,7 +36,10 @@ def _attempt(members: dict[str, object]) -> Attempt:
 
 def test_an_envelope_says_all_of_an_account_and_of_the_attempt() -> None:
     a = _attempt(_MEMBERS)
-    envelope = decode_envelope(a.seal())
+    a.windows = (Window("b:b1:total", 10_000, 0, True),)
+    brief = a.seal()
+    envelope = decode_envelope(a.envelope)
+    assert envelope.brief == brief
     assert {name: getattr(envelope, name) for name in _MEMBERS} == _MEMBERS
     assert (envelope.aid, envelope.request_id, envelope.at) == (a.aid, a.request_id, a.at)
     assert (envelope.stream, envelope.retry, envelope.input_tokens, envelope.slab) == (False, 0, 7, "")
@@ -43,7 +47,8 @@ def test_an_envelope_says_all_of_an_account_and_of_the_attempt() -> None:
 
 def test_an_entry_that_was_read_is_summed_up_where_its_attempt_is() -> None:
     a = _attempt(_MEMBERS)
-    assert cells(decode_envelope(a.seal())) == cells(a)
+    a.seal()
+    assert cells(decode_envelope(a.envelope)) == cells(a)
     assert cells(a)[2:] == (
         "k1\x1fti\x1fmo\x1fpr\x1fde\x1fp1\x1fm1",
         ("app\x1fa b\x1fk1\x1fti\x1fmo\x1fpr\x1fde\x1fp1\x1fm1", 'é\x1fx"y\x1fk1\x1fti\x1fmo\x1fpr\x1fde\x1fp1\x1fm1'),

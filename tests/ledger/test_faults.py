@@ -259,7 +259,7 @@ async def test_one_tenants_broken_keys_stop_nobody_elses_upkeep(own: Redis, tmp_
 async def test_a_log_that_nobody_understands_is_left_alone(own: Redis, tmp_path: Path) -> None:
     """It stays for people to look at, and the logs of other dead processes are recovered."""
     broken = Wal(tmp_path / "wal" / "0", monotonic=time.monotonic)
-    broken.begin(Record.BEGUN, b"{}", None)
+    broken.begin(Record.BEGUN, b"{}", attempt().account, None)
     await broken.close()
     dead = new_ledger(own, tmp_path)
     dead.begin(a := attempt())

@@ -474,12 +474,12 @@ async def test_asking_again_for_the_same_hold_holds_once(store: Redis) -> None:
 async def test_a_price_definition_outlives_its_segment(store: Redis, tmp_path: Path) -> None:
     """Attempts over many segments are all booked, and settled segments are let go."""
     async with open_ledger(store, tmp_path, segment_bytes=8192) as ledger:
-        for _ in range(100):
+        for _ in range(150):
             a = attempt(price=PRICE)
             ledger.begin(a)
             settle(ledger, a)
         await flushed(ledger)
-        assert len(await audit(store)) == 100
+        assert len(await audit(store)) == 150
         assert len(list((tmp_path / "wal").glob("*/*.log"))) > 3
 
 

@@ -240,7 +240,7 @@ class Books(RuleBasedStateMachine):
         nano = cost_nano(usage, a.price, started_at=a.at)
         numbers = usage_numbers(usage)
         text = encode((outcome, nano, numbers, "provider", "complete", 1, None, None, 200, False))
-        return booking(a, outcome, nano, numbers, line(a.envelope, text), may_be_held=True)
+        return booking(a, outcome, nano, numbers, line(a.brief, text), may_be_held=True)
 
 
 class SlabBooks(Books):

@@ -161,7 +161,7 @@ async def test_a_correction_is_found_with_what_it_corrects(store: Redis, tmp_pat
     text = encode(
         ("P", COST, usage_numbers(Usage(input=10, output=20)), *("provider", "complete", 1), *[None] * 3, False)
     )
-    truth = booking(a, "P", COST, usage_numbers(Usage(input=10, output=20)), line(a.envelope, text), may_be_held=False)
+    truth = booking(a, "P", COST, usage_numbers(Usage(input=10, output=20)), line(a.brief, text), may_be_held=False)
     await Exchange(store, "o2").run("main", time.time(), [truth], [], [])
     found = await Journal(store).entries_of("main", a.request_id)
     assert [(e["kind"], e["cost_nano_usd"]) for e in found] == [("entry", 10_000), ("adjustment", COST - 10_000)]

@@ -17,8 +17,9 @@ from stores import StoreServer
 from gateway.ledger import exchange as exchange_module
 from gateway.ledger.exchange import Exchange, tag
 from gateway.ledger.limits import Window
+from gateway.ledger.lines import lines_of, parse
 from gateway.ledger.records import Booking, booking, encode, line, tombstone, usage_numbers
-from gateway.ledger.sums import add_up
+from gateway.ledger.sums import add_up, alone
 from gateway.storage.client import connect
 from gateway.types import Usage
 
@@ -89,7 +90,7 @@ async def _books(store: Redis, batches: list[list[Booking]]) -> tuple[list[Any],
     for key in sorted(await store.keys("*")):
         name = key.decode()
         if name == main + "out":
-            told = [entry[b"e"].splitlines() for _, entry in await store.xrange(name)]
+            told = [lines_of(entry[b"e"]) for _, entry in await store.xrange(name)]
             found[name] = [sorted(lines) for lines in told]
         elif name == main + "quarantine":
             found[name] = [(e[b"was"].rpartition(b":")[0], e[b"e"]) for _, e in await store.xrange(name)]
@@ -130,5 +131,18 @@ def test_only_what_simply_applies_is_added_up() -> None:
     assert apart == [1, 2, 3]
     assert sums is not None
     assert [cell[4][11] for cell in sums.cells] == [5, 6]  # of different hours
+    assert [text[:2] for text in sums.text.splitlines()] == [b"N "] * 2
     assert add_up([plain[0], plain[0]]) == (None, range(2))
     assert add_up([]) == (None, [])
+
+
+def test_of_attempts_alike_one_entry_says_what_they_have_in_common() -> None:
+    """The others cost half of the room, and are read as if each had said it."""
+    numbers = {"m": (0, 3), "other": (12, 15)}  # of one hour each
+    endings = [_ending(number, model=model) for model, some in numbers.items() for number in some]
+    sums, _ = add_up(endings)
+    assert sums is not None
+    assert [text[:2] for text in sums.text.splitlines()] == [b"N ", b"L "] * 2
+    read = [parse(text) for text in lines_of(sums.text)]
+    assert [line.envelope.model for line in read] == ["m", "m", "other", "other"]
+    assert read == [parse(b"N " + alone(ending)[9].encode()) for ending in endings]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from clocks import SetClock
 from redis.asyncio import Redis
 
 from gateway.errors import GatewayUnavailable, Kind
+from gateway.ledger.attempt import Attempt, Receipt
 from gateway.ledger.history import read_log
 from gateway.ledger.limits import Limits
 from gateway.ledger.records import NO_USAGE, encode
 from gateway.ledger.wal import ENDING_ROOM, Record, Wal, lock_directory, read_segment
 from gateway.settings import Settings
+from gateway.types import Price
 
 ENDING = encode(("P", 7, NO_USAGE, "provider", "complete", 1, None, None, 200, False))
 
@@ -29,12 +33,18 @@ async def wal(tmp_path: Path, monotonic: SetClock) -> Wal:
     return Wal(tmp_path / "wal" / "o1", monotonic=monotonic, segment_bytes=8192)
 
 
+def begin(wal: Wal, a: Attempt | None = None, kind: Record = Record.BEGUN, price: Price | None = None) -> Receipt:
+    """Opens an attempt, a new one if none is given."""
+    a = a or attempt()
+    return wal.begin(kind, a.seal(), a.account, price)
+
+
 def fill(wal: Wal) -> list[tuple[int, int]]:
     """Begins attempts until the log says that it can take no more; gives their receipts."""
     begun: list[tuple[int, int]] = []
     while True:
         try:
-            begun.append(wal.begin(Record.BEGUN, attempt().seal(), None))
+            begun.append(begin(wal))
         except GatewayUnavailable:
             return begun
 
@@ -64,9 +74,8 @@ def no_room() -> Iterator[None]:
 
 async def test_a_log_tells_how_far_each_attempt_came(wal: Wal) -> None:
     """Begun, under way, ended, in the store; with the price each was begun at."""
-    sealed = [attempt().seal() for _ in range(4)]
-    receipts = [wal.begin(Record.BEGUN, text, PRICE) for text in sealed[:3]]
-    wal.begin(Record.INTENT, sealed[3], PRICE)
+    receipts = [begin(wal, price=PRICE) for _ in range(3)]
+    begin(wal, kind=Record.INTENT, price=PRICE)
     wal.note(Record.PROGRESS, receipts[0][0], b"17")
     for sequence, _ in receipts[1:]:
         wal.end(sequence, ENDING)
@@ -79,17 +88,60 @@ async def test_a_log_tells_how_far_each_attempt_came(wal: Wal) -> None:
     assert (wanted.sent, wanted.price) == (False, PRICE)
 
 
+async def test_an_account_is_written_once_in_each_segment_and_told_with_every_attempt(wal: Wal) -> None:
+    """Whoever reads an envelope back finds all that was sealed, also where accounts and prices take turns."""
+    ones = [attempt(tags=(("app", name),), price=price) for name in "abcab" for price in (PRICE, None)] * 6
+    for a in ones:
+        sequence, _ = begin(wal, a, price=a.price)
+        wal.end(sequence, ENDING)
+    await wal.close()
+    stories = sorted(read_log(wal.directory), key=lambda s: s.sequence)
+    assert [(s.sealed, s.price) for s in stories] == [(a.envelope, a.price) for a in ones]
+    segments = [path.read_bytes() for path in sorted(wal.directory.glob("*.log"))]
+    assert len(segments) > 1
+    for segment in segments:
+        named = [payload for kind, _, payload in read_segment(segment) if kind is Record.NAMED]
+        assert 0 < len(named) == len(set(named)) <= 7
+
+
+async def test_a_log_that_could_not_go_on_names_its_accounts_anew(wal: Wal) -> None:
+    """What was to stand in the next segment may stand in this one again."""
+    one, other = attempt(team="one"), attempt(team="other")
+    begun = []
+    with full_disk():
+        with contextlib.suppress(GatewayUnavailable):
+            while True:
+                begun.append((begin(wal, one), one))
+        for (sequence, _), _ in begun:
+            wal.end(sequence, ENDING)
+    begun += [(begin(wal, a), a) for a in (other, one, other)]
+    stories = {s.sequence: s.sealed for s in read_log(wal.directory)}
+    assert stories == {sequence: a.envelope for (sequence, _), a in begun}
+    await wal.close()
+
+
+async def test_a_log_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its attempts have their envelopes whole."""
+    a = attempt()
+    a.seal()
+    payload, head = a.envelope, struct.Struct("<IIBI")
+    record = head.pack(len(payload), zlib.crc32(payload, 1 << 3 | Record.BEGUN), Record.BEGUN, 1) + payload
+    (tmp_path / "00000001.log").write_bytes(record.ljust(4096, b"\0"))
+    (story,) = read_log(tmp_path)
+    assert (story.sealed, story.envelope.account, story.sent) == (payload, a.account, True)
+
+
 async def test_a_log_cut_at_any_byte_of_its_last_record_loses_that_record_only(wal: Wal) -> None:
     """Every earlier record is read, whatever is left of the last."""
     for _ in range(3):
-        sequence, _ = wal.begin(Record.BEGUN, attempt().seal(), None)
+        sequence, _ = begin(wal)
     at = wal._at
     wal.end(sequence, ENDING)
     whole = (wal.directory / "00000001.log").read_bytes()[: wal._at]
-    assert len(list(read_segment(whole))) == 4
+    assert len(list(read_segment(whole))) == 5
     for length in range(at, len(whole)):
         kinds = [kind for kind, _, _ in read_segment(whole[:length])]
-        assert kinds == [Record.BEGUN] * 3
+        assert kinds == [Record.NAMED, *[Record.BEGUN] * 3]
         assert [kind for kind, _, _ in read_segment(whole[:length].ljust(8192, b"\0"))] == kinds
     await wal.close()
 
@@ -97,7 +149,7 @@ async def test_a_log_cut_at_any_byte_of_its_last_record_loses_that_record_only(w
 async def test_a_flipped_bit_ends_the_log_where_it_is(wal: Wal) -> None:
     """No damaged record is believed: not its length, kind, sequence or content."""
     for _ in range(2):
-        sequence, _ = wal.begin(Record.BEGUN, attempt().seal(), None)
+        sequence, _ = begin(wal)
     at = wal._at
     wal.end(sequence, ENDING)
     whole = (wal.directory / "00000001.log").read_bytes()[: wal._at]
@@ -105,7 +157,7 @@ async def test_a_flipped_bit_ends_the_log_where_it_is(wal: Wal) -> None:
         for bit in range(8):
             damaged = bytearray(whole)
             damaged[place] ^= 1 << bit
-            assert len(list(read_segment(bytes(damaged)))) == 2
+            assert len(list(read_segment(bytes(damaged)))) == 3
     await wal.close()
 
 
@@ -113,7 +165,7 @@ async def test_without_room_new_attempts_are_refused_and_old_ones_end(wal: Wal, 
     """Room for every ending was kept when its attempt began."""
     begun = fill(wal)
     with pytest.raises(GatewayUnavailable) as refused:
-        wal.begin(Record.BEGUN, attempt().seal(), None)
+        begin(wal)
     assert refused.value.kind is Kind.LEDGER_DOWN
     for sequence, _ in begun:
         wal.end(sequence, ENDING)
@@ -128,7 +180,7 @@ async def test_with_room_again_attempts_are_taken_again(wal: Wal) -> None:
         begun = fill(wal)
     for sequence, _ in begun:
         wal.end(sequence, ENDING)
-    wal.begin(Record.BEGUN, attempt().seal(), None)
+    begin(wal)
     await wal.close()
 
 
@@ -162,9 +214,9 @@ async def test_too_many_attempts_under_way_are_refused(wal: Wal) -> None:
 
 async def test_segments_are_kept_until_settled_and_old(wal: Wal, monotonic: SetClock) -> None:
     """The oldest first; fifteen minutes are kept for a store that loses writes."""
-    first = wal.begin(Record.BEGUN, attempt().seal(), None)
+    first = begin(wal)
     while wal._number < 3:
-        receipt = wal.begin(Record.BEGUN, attempt().seal(), None)
+        receipt = begin(wal)
         wal.end(receipt[0], ENDING)
         wal.settled([receipt])
     monotonic.advance(1000)
@@ -182,8 +234,8 @@ async def test_segments_are_kept_until_settled_and_old(wal: Wal, monotonic: SetC
 
 async def test_only_the_segment_being_written_is_mapped(wal: Wal) -> None:
     """The others cost disk, not memory."""
-    for _ in range(100):
-        receipt = wal.begin(Record.BEGUN, attempt().seal(), None)
+    for _ in range(150):
+        receipt = begin(wal)
         wal.end(receipt[0], ENDING)
         wal.settled([receipt])
     assert wal._number > 3
@@ -203,12 +255,12 @@ async def test_a_closed_log_takes_nothing(wal: Wal) -> None:
     """Requests that come too late are refused, not lost."""
     await wal.close()
     with pytest.raises(GatewayUnavailable):
-        wal.begin(Record.BEGUN, b"[]", None)
+        begin(wal)
 
 
 async def test_what_is_written_is_flushed_to_the_disk_soon(wal: Wal) -> None:
     """Twenty milliseconds after the first write the flush is under way, once for everything written until then."""
-    wal.begin(Record.BEGUN, attempt().seal(), None)
+    begin(wal)
     assert wal._dirty
     await until(lambda: not wal._dirty)
     assert wal.broken is None
@@ -235,7 +287,7 @@ class Disk:
         self.flushes += 1
 
     def kinds(self) -> list[Record]:
-        return [kind for kind, _, _ in read_segment(self.kept) if kind is not Record.PRICE]
+        return [kind for kind, _, _ in read_segment(self.kept) if kind is not Record.NAMED]
 
 
 @pytest.fixture
@@ -268,12 +320,13 @@ async def test_a_segment_that_could_not_be_kept_is_made_again(
     def no_room(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    first = wal.begin(Record.BEGUN, b"x" * 5 * ENDING_ROOM, None)
+    account = attempt().account
+    first = wal.begin(Record.BEGUN, b"x" * 5 * ENDING_ROOM, account, None)
     with monkeypatch.context() as patch:
         patch.setattr("gateway.ledger.wal.flush_folder", no_room)
         with pytest.raises(GatewayUnavailable, match="no room"):
-            wal.begin(Record.BEGUN, b"x" * 2 * ENDING_ROOM, None)
-    second = wal.begin(Record.BEGUN, b"x" * 2 * ENDING_ROOM, None)
+            wal.begin(Record.BEGUN, b"x" * 2 * ENDING_ROOM, account, None)
+    second = wal.begin(Record.BEGUN, b"x" * 2 * ENDING_ROOM, account, None)
     assert (first[1], second[1]) == (1, 2)
     await wal.close()
 
