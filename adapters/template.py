@@ -8,6 +8,7 @@ is none could look like one, a second call behind the first one's arguments, so 
 from __future__ import annotations
 
 import re
+from io import BytesIO
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
@@ -36,19 +37,27 @@ class Template:
         if not alone:
             stop = text.rfind(self.suffix, at) + len(self.suffix)
             if stop >= at + self.size:
-                count = text.count(self.joint, at, stop) + 1
-                # JSON has no raw line ends: each belongs to a joint
-                if text.count(b"\n", at, stop) == 2 * count and self._quoted(text, at, stop, count):
-                    return stop, count
-        stop = text.index(b"\n\n", at) + 2
+                # Each event is a line and a blank one, since JSON has no raw line ends. To cut at these and put it all
+                # together again takes half the time of counting line ends and joints: all of it is done word by word.
+                lines = BytesIO(text)
+                lines.seek(at)
+                start, end = len(self.prefix), 1 - len(self.suffix)
+                said = [line[start:end] for line in lines.readlines(stop - at)[::2]]
+                again = self.joint.join(said)
+                whole = at + start + len(again) + len(self.suffix) == stop and text.startswith(again, at + start)
+                if whole and self._quoted(said):
+                    return stop, len(said)
+        stop = text.index(b"\n", at) + 2
+        said = [text[at + len(self.prefix) : stop - len(self.suffix)]]
         fits = stop >= at + self.size and text.startswith(self.suffix, stop - len(self.suffix))
-        return (stop, 1) if fits and self._quoted(text, at, stop, 1) else (at, 1)
+        return (stop, 1) if fits and self._quoted(said) else (at, 1)
 
-    def _quoted(self, text: bytes, at: int, stop: int, count: int) -> bool:
-        """Whether all quotes in these events are their own or have a backslash; False where that is not certain."""
+    def _quoted(self, said: list[bytes]) -> bool:
+        """Whether all quotes within these texts have a backslash; False where that is not certain."""
         if not self.counted:
             return True
-        return text.count(b'"', at, stop) - text.count(b'\\"', at, stop) == count * self.joint.count(b'"')
+        closed = b'"'.join((*said, b""))  # a backslash at a text's end would belong to the quote that closes it
+        return closed.count(b'"') - closed.count(b'\\"') == len(said)
 
 
 def learned(block: bytes, key: str, *, counted: bool = False) -> Template | None:
