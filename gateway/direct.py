@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -100,14 +100,18 @@ class Direct:
         self._status = status
         self._lines = lines
 
-    async def write(self, data: bytes, *, more: bool = False) -> None:
-        """Sends a part of the reply, its head with the first. Returns once the caller reads fast enough again."""
+    def write(self, data: bytes, *, more: bool = False) -> Awaitable[None] | None:
+        """Sends a part of the reply, its head with the first.
+
+        Gives what to wait for before anything else is done, until the caller reads fast enough again; None where that
+        is so, as a rule: a coroutine for each part would cost more than the writing.
+        """
         connection = self._connection
         flow = connection.flow
-        if flow.write_paused and not self.response_started and not self.disconnected:
-            await flow.drain()  # the replies before this one are not read yet
         if self.disconnected:
-            return
+            return None
+        if flow.write_paused and not self.response_started:
+            return self._write_later(data, more)
         write = connection.transport.write
         if self.response_started:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
@@ -130,8 +134,15 @@ class Direct:
                 connection.transport.close()
             connection.on_response_complete()
         elif flow.write_paused:
-            chunk = data = b""
-            await flow.drain()  # not before writing, lest more be taken from the provider meanwhile
+            return flow.drain()  # not before writing, lest more be taken from the provider meanwhile
+        return None
+
+    async def _write_later(self, data: bytes, more: bool) -> None:
+        """The replies before this one are not read yet."""
+        await self._connection.flow.drain()
+        if (waiting := self.write(data, more=more)) is not None:
+            data = b""  # not to be held meanwhile
+            await waiting
 
     # uvicorn's protocol tells its cycle of a lost connection by setting its event; here `leave()` is called.
     @property

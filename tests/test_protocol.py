@@ -25,25 +25,30 @@ _WAYS = pytest.mark.parametrize(("request_of", "way"), [(_GET, b"Bridged"), (_PO
 _MOST_BYTES = 100_000
 
 
+async def _written(inbound: Inbound, data: bytes, *, more: bool = False) -> None:
+    if (waiting := inbound.write(data, more=more)) is not None:
+        await waiting
+
+
 async def _answer(path: str, inbound: Inbound) -> None:
     """Answers by path; the header `x-way` tells whether the request came through ASGI."""
     inbound.reply(200, b"x-way: %b\r\n" % type(inbound).__name__.encode())
     body = await inbound.body(1_000_000)
     match path:
         case "/whole":
-            await inbound.write(b"all of it")
+            await _written(inbound, b"all of it")
         case "/long":
-            await inbound.write(b"x" * 300_000)
+            await _written(inbound, b"x" * 300_000)
         case "/parts":
-            await inbound.write(b"", more=True)
-            await inbound.write(b"one", more=True)
-            await inbound.write(b"two")
+            await _written(inbound, b"", more=True)
+            await _written(inbound, b"one", more=True)
+            await _written(inbound, b"two")
         case "/echo":
-            await inbound.write(b"POST " + body)
+            await _written(inbound, b"POST " + body)
         case "/names":
-            await inbound.write(b" ".join(name for name, _ in inbound.head.lines))
+            await _written(inbound, b" ".join(name for name, _ in inbound.head.lines))
         case "/size":
-            await inbound.write(b"%d" % len(body))
+            await _written(inbound, b"%d" % len(body))
         case "/silent":
             return
         case "/broken":
@@ -53,10 +58,10 @@ async def _answer(path: str, inbound: Inbound) -> None:
             inbound.watch(gone.set)
             await gone.wait()
             _told["left"].set_result(inbound.left)
-            await inbound.write(b"too late")
+            await _written(inbound, b"too late")
         case _:
             inbound.reply(404, b"")
-            await inbound.write(b"")
+            await _written(inbound, b"")
 
 
 _told: dict[str, asyncio.Future[bool]] = {}

@@ -18,7 +18,7 @@ from gateway.api.http import (
     written,
 )
 from gateway.api.inbound import Bridged, Inbound, reply_error
-from gateway.api.recall import asked, recall
+from gateway.api.recall import asked, at_hand, recall
 from gateway.api.replies import limit_lines, provider_lines, usd, with_cost
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
@@ -97,7 +97,8 @@ async def _serve(exchange: Exchange, inbound: Inbound) -> None:
         answer = await _complete(exchange, caller, inbound, body)
     if answer is not None:
         inbound.reply(answer.status, JSON_LINES + answer.lines)
-        await inbound.write(answer.body)
+        if (waiting := inbound.write(answer.body)) is not None:
+            await waiting
     if exchange.planned is not None and exchange.planned.plan.arms:
         gateway.shadows.follow(exchange, exchange.planned)
 
@@ -137,7 +138,7 @@ async def _complete(
     if options.deadline_s is not None:
         exchange.deadline = exchange.started + options.deadline_s
     request = asked(exchange.gateway, caller, chat, options)
-    recalled = await recall(exchange.gateway, request)
+    recalled = at_hand(exchange.gateway, request) or await recall(exchange.gateway, request)
     exchange.planned = planned = decide(
         exchange.gateway, request, exchange.at, recalled, request_id=exchange.request_id
     )
@@ -180,8 +181,9 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
     out, call.first = call.first, b""
     try:
         if not stream.finished:
-            writing, out = inbound.write(out, more=True), b""  # not to be written again, nor held, while it waits
-            await writing
+            waiting, out = inbound.write(out, more=True), b""  # not to be written again, nor held, while it waits
+            if waiting is not None:
+                await waiting
             due_at = 0.0
             async for data in response.chunks():
                 out = stream.feed(data)
@@ -191,8 +193,9 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
                 if exchange.caller_left:
                     exchange.count_drained(stream.output_bytes)
                 if out:
-                    writing, out = inbound.write(out, more=True), b""
-                    await writing
+                    waiting, out = inbound.write(out, more=True), b""
+                    if waiting is not None:
+                        await waiting
                     due_at = 0.0
                 else:
                     due_at = call.due_at(due_at)
@@ -214,7 +217,8 @@ async def relay(exchange: Exchange, call: Call, inbound: Inbound) -> None:
         call.fail(error)
         log.error("relay_failed", request_id=exchange.request_id, exc_info=error)
         last = error_frame(GatewayError(Kind.INTERNAL, "The gateway failed amid the answer."), exchange.request_id)
-    await inbound.write(out + last)
+    if (waiting := inbound.write(out + last)) is not None:
+        await waiting
 
 
 def _lines(exchange: Exchange, call: Call) -> bytes:

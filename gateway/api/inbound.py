@@ -7,7 +7,7 @@ server, comes through ASGI (`Bridged`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -59,7 +59,7 @@ class Inbound(Protocol):
     def watch(self, on_left: Callable[[], None]) -> None: ...
     def close(self) -> None: ...
     def reply(self, status: int, lines: bytes) -> None: ...
-    async def write(self, data: bytes, *, more: bool = False) -> None: ...
+    def write(self, data: bytes, *, more: bool = False) -> Awaitable[None] | None: ...
 
 
 class Bridged:
@@ -109,7 +109,10 @@ class Bridged:
         self._status = status
         self._lines = lines
 
-    async def write(self, data: bytes, *, more: bool = False) -> None:
+    def write(self, data: bytes, *, more: bool = False) -> Awaitable[None]:
+        return self._write(data, more)
+
+    async def _write(self, data: bytes, more: bool) -> None:
         if not self._begun:
             self._begun = True
             headers = [
@@ -127,4 +130,5 @@ async def reply_error(
 ) -> None:
     """OpenAI's error object as the whole reply."""
     inbound.reply(error.status, JSON_LINES + written(error_headers(error, request_id) + (headers or [])))
-    await inbound.write(msgspec.json.encode(error.envelope(request_id)))
+    if (waiting := inbound.write(msgspec.json.encode(error.envelope(request_id)))) is not None:
+        await waiting

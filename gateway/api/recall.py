@@ -65,6 +65,21 @@ def known(gateway: Gateway, asked: Asked) -> Recalled:
     return Recalled(asked.caller.limits if rules is None else _limits(rules, asked))
 
 
+def at_hand(gateway: Gateway, asked: Asked) -> Recalled | None:
+    """What `recall()` gives, where nobody has to be asked; None where somebody may have to be."""
+    rules = gateway.rules.known(asked.caller.tenant)
+    if rules is None or asked.options.session is not None:
+        return None
+    limits = _limits(rules, asked)
+    if limits is None:
+        return _NOTHING
+    if not limits.budgets:
+        return Recalled(limits)
+    if asked.routing.planner.steps_down(asked.target.tier):
+        return None
+    return Recalled(limits, budget_left_share=gateway.ledger.left_share(limits))
+
+
 async def recall(gateway: Gateway, asked: Asked) -> Recalled:
     """What limits the request, its session's deployment, and the smallest share left of the budgets it falls under.
 
