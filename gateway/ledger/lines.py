@@ -57,20 +57,20 @@ def after(id: Id) -> Id:
 
 def lines_of(record: bytes) -> Iterator[bytes]:
     """The lines of a record, brief ones made whole."""
-    account, entry_ = b"", b""
+    account, last_whole = b"", b""
     for text in record.split(b"\n"):
-        if text.startswith(b"L "):
-            if entry_:
-                account, entry_ = _account_in(entry_), b""
-            yield b"N " + whole(text[2:], account)
-        else:
-            if text.startswith(b"N "):
-                entry_ = text[2:]
-            yield text
+        kind, rest = text[:2], text[2:]
+        if kind == b"L ":
+            account = account or _account_in(last_whole)
+            yield b"N " + whole(rest, account)
+            continue
+        if kind == b"N ":
+            account, last_whole = b"", rest
+        yield text
 
 
-def _account_in(entry_: bytes) -> bytes:
-    envelope, _ = _decode_entry(entry_)
+def _account_in(text: bytes) -> bytes:
+    envelope, _ = _decode_entry(text)
     return b",".join(map(bytes, envelope[ACCOUNT]))
 
 
