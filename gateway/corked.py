@@ -63,11 +63,13 @@ class Corked:
         self.resume_reading = transport.resume_reading
 
     def write(self, data: bytes) -> None:
-        """Writes when two turns are over; at once where something waits already, or this is long."""
-        if self.held or len(data) > _HOLD_BYTES:
+        """Writes when two turns are over, with what waits already; at once where that is long."""
+        if len(self.held) + len(data) > _HOLD_BYTES:
             self.flush()
             if not self.is_closing():  # else a piece that comes before this one stays
                 self._transport.write(data)
+        elif self.held:
+            self.held += data
         elif data:
             self.held = data
             if not self._turn:

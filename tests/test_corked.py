@@ -164,6 +164,21 @@ async def test_what_the_next_turn_has_to_say_leaves_together_with_it() -> None:
     assert written == [b"1", b"2"]
 
 
+async def test_small_pieces_of_a_line_leave_as_one() -> None:
+    """However many; those that come to a long one leave at once, behind what waited."""
+    written: list[bytes] = []
+    line = _corked(_Noted(written))
+    for piece in (b"one ", b"two ", b"", b"three"):
+        line.write(piece)
+    await _turns(2)
+    assert written == [b"one two three"]
+    line.write(b"four")
+    line.write(_LONG)
+    assert written[1:] == [b"four", _LONG]
+    await _turns(3)
+    assert len(written) == 3
+
+
 async def test_a_line_that_fails_does_not_hold_up_the_others_of_its_turn() -> None:
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
