@@ -109,10 +109,7 @@ class Bridged:
         self._status = status
         self._lines = lines
 
-    def write(self, data: bytes, *, more: bool = False) -> Awaitable[None]:
-        return self._write(data, more)
-
-    async def _write(self, data: bytes, more: bool) -> None:
+    async def write(self, data: bytes, *, more: bool = False) -> None:
         if not self._begun:
             self._begun = True
             headers = [

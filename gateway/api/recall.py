@@ -70,14 +70,8 @@ def at_hand(gateway: Gateway, asked: Asked) -> Recalled | None:
     rules = gateway.rules.known(asked.caller.tenant)
     if rules is None or asked.options.session is not None:
         return None
-    limits = _limits(rules, asked)
-    if limits is None:
-        return _NOTHING
-    if not limits.budgets:
-        return Recalled(limits)
-    if asked.routing.planner.steps_down(asked.target.tier):
-        return None
-    return Recalled(limits, budget_left_share=gateway.ledger.left_share(limits))
+    recalled = _without_asking(gateway, asked, rules)
+    return None if _depends_on_share(asked, recalled) else recalled
 
 
 async def recall(gateway: Gateway, asked: Asked) -> Recalled:
@@ -89,20 +83,30 @@ async def recall(gateway: Gateway, asked: Asked) -> Recalled:
     Raises:
         GatewayUnavailable: LEDGER_DOWN, the tenant's rules are not known and the store cannot be asked.
     """
-    caller, session, target = asked.caller, asked.options.session, asked.target
+    caller, session = asked.caller, asked.options.session
     rules = gateway.rules.known(caller.tenant) or await gateway.rules.of(caller.tenant)
-    limits = _limits(rules, asked)
-    place = sticky = share = None
+    recalled = _without_asking(gateway, asked, rules)
+    limits, share = recalled.limits, recalled.budget_left_share
+    place = sticky = None
     if session is not None:
-        place = place_of(caller.tenant, caller.key_id, target.name, session)
+        place = place_of(caller.tenant, caller.key_id, asked.target.name, session)
         sticky = await gateway.sessions.find(place)
-    elif limits is None:
-        return _NOTHING
-    if limits is not None and limits.budgets:
-        share = gateway.ledger.left_share(limits)
-        if asked.routing.planner.steps_down(target.tier):
-            share = await _told_by_store(gateway, limits, share)
+    if limits is not None and _depends_on_share(asked, recalled):
+        share = await _told_by_store(gateway, limits, share)
     return Recalled(limits, place, sticky, share)
+
+
+def _without_asking(gateway: Gateway, asked: Asked, rules: RuleSet) -> Recalled:
+    """What limits the request, and the share left of its budgets as far as this process knows it."""
+    limits = _limits(rules, asked)
+    if limits is None:
+        return _NOTHING
+    return Recalled(limits, budget_left_share=gateway.ledger.left_share(limits) if limits.budgets else None)
+
+
+def _depends_on_share(asked: Asked, recalled: Recalled) -> bool:
+    """Whether a low budget would have another tier serve."""
+    return recalled.budget_left_share is not None and asked.routing.planner.steps_down(asked.target.tier)
 
 
 def _limits(rules: RuleSet, asked: Asked) -> Limits | None:

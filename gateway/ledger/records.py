@@ -226,6 +226,7 @@ def cells(attempt: Attempt | Envelope) -> Cells:
     return cells_of(attempt.account, attempt.at // 3600)
 
 
+@lru_cache(4096)
 def cells_of(account: Account, hours: float) -> Cells:
     """Where an account is summed up that began an attempt so many hours after the epoch."""
     hour = strftime("%Y%m%d%H", gmtime(hours * 3600))

@@ -142,24 +142,23 @@ class Wal:
             raise unavailable(self.broken)
         named: Sequence[bytes] = ()
         size = len(brief) + _LEAST_ROOM
-        number = self._accounts.get(account)
-        if number is None or (price is not None and self._prices.get(price.price_id) is not price):
+        if account not in self._accounts or (price is not None and self._prices.get(price.price_id) is not price):
             named = self._definitions(account, price)
             size += sum(map(len, named))
         if self._at + self._reserved + size > self._size:
             self._accounts, self._prices = {}, {}  # the next segment knows nothing
             named = self._definitions(account, price)
             self._roll(len(brief) + sum(map(len, named)) + _LEAST_ROOM)
-        for definition in named:
-            self._append(Record.NAMED, 0, definition)
-        if number is None or named:
-            number = self._accounts.setdefault(account, len(self._accounts))
+        if named:
+            for definition in named:
+                self._append(Record.NAMED, 0, definition)
+            self._accounts.setdefault(account, len(self._accounts))
             if price is not None:
                 self._prices[price.price_id] = price
         self._sequence = sequence = (self._sequence + 1) % _SEQUENCES
         self._reserved += ENDING_ROOM
         self._current.open_attempts += 1
-        self._append(kind, sequence, b"%d%b" % (number, brief))
+        self._append(kind, sequence, b"%d%b" % (self._accounts[account], brief))
         return sequence, self._number
 
     def _definitions(self, account: Account, price: Price | None) -> list[bytes]:

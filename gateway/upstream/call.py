@@ -181,9 +181,7 @@ class Call:
             await self._first_event(self.stream, response)
             self._first_byte()
         else:
-            content = response.arrived()
-            if content is None:
-                content = await response.read()
+            content = await response.read()
             self._first_byte()
             completion = adapter.completion(content, chat, stamp)
             if self._believed(completion.usage) is None:

@@ -52,9 +52,6 @@ class SandboxResponse:
         self._error: BaseException | None = None
         self._woken: asyncio.Event | None = None
 
-    def arrived(self) -> None:
-        """Nothing is known without asking."""
-
     async def read(self, cap: int | None = None) -> bytes:
         """The body, or what is left of it."""
         data = b"".join([piece async for piece in self])

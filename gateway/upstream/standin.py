@@ -61,9 +61,6 @@ class StandInResponse:
         self._closing: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
 
-    def arrived(self) -> None:
-        """Nothing is known without asking."""
-
     async def read(self, cap: int | None = None) -> bytes:
         data = bytearray()
         async for piece in self:

@@ -72,8 +72,7 @@ class Engine(httpx.AsyncBaseTransport):
         response = connection.begin(timeouts, now, ends, head_only=endpoint.method == "HEAD")
         connection.write(head, body)
         try:
-            while (waiting := response.head_awaited()) is not None:  # as `begun()` does; each coroutine has its price
-                await waiting
+            await response.begun()
         except Disconnected as lost:
             if lost.sent and lost.unacknowledged < len(head) + len(body):
                 raise
@@ -85,9 +84,6 @@ class Engine(httpx.AsyncBaseTransport):
             except EngineError as error:
                 error.sent = error.sent or lost.sent
                 raise
-        except BaseException:
-            response.abort()
-            raise
         return response
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

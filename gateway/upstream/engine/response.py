@@ -67,13 +67,6 @@ class Response(AsyncIterator[bytes]):
             self._headers = Headers(self.head, _DECODED_AWAY if self._decoder else frozenset())
         return self._headers
 
-    def arrived(self) -> bytes | None:
-        """The body, where all of it is here and `read()` has nothing to do; None else. Taken once."""
-        if not self.complete or self._decoder is not None or len(self._rest) > self._body_cap:
-            return None
-        data, self._rest = self._rest, b""
-        return data
-
     async def read(self, cap: int | None = None) -> bytes:
         """The body, or what is left of it. Does not suspend where all of it has arrived.
 
@@ -174,24 +167,14 @@ class Response(AsyncIterator[bytes]):
 
     async def begun(self) -> None:
         """Returns once the final head has arrived; gives up the connection on every other way out."""
-        try:
-            while (waiting := self.head_awaited()) is not None:
-                await waiting
-        except BaseException:
-            self.abort()
-            raise
-
-    def head_awaited(self) -> asyncio.Future[None] | None:
-        """What to wait for, and then to ask again, until the final head has arrived; None where it has.
-
-        Raises:
-            EngineError: it will not.
-        """
-        if self.status:
-            return None
-        if self._error is not None:
+        if not self.status and self._error is None:
+            try:
+                await self._arrival()
+            except BaseException:
+                self.abort()
+                raise
+        if not self.status and self._error is not None:
             raise self._error
-        return self._arrival()
 
     # ------------------------------------------------------------ own parts
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-
 import pytest
 from raw_peer import Session, answer, chunked, echoing, listening, saying
 
 from gateway.types import Timeouts
-from gateway.upstream.engine import Engine, Limits, errors
+from gateway.upstream.engine import Engine
 
 _TIMEOUTS = Timeouts()
 
@@ -124,27 +122,6 @@ async def test_an_answer_that_has_arrived_is_read_without_waiting(engine: Engine
         with pytest.raises(StopIteration) as done:
             reading.send(None)
         assert done.value.value == b"ok"
-
-
-async def test_a_whole_answer_is_had_at_once_where_nothing_is_to_be_done(engine: Engine) -> None:
-    """Not while it is under way, not where it must be decoded or is too long; then it is still there to be read."""
-    small = Engine(Limits(body_bytes=1))
-    zipped = answer(gzip.compress(b"ok"), b"200 OK", b"content-encoding: gzip")
-    async with listening(saying(answer(b"ok"))) as peer, listening(saying(zipped)) as zipping:
-        response = await engine.send(peer.endpoint(), b"x", _TIMEOUTS)
-        assert (response.arrived(), response.arrived()) == (b"ok", b"")
-        response = await engine.send(zipping.endpoint(), b"x", _TIMEOUTS)
-        assert response.arrived() is None
-        assert await response.read() == b"ok"
-        response = await small.send(peer.endpoint(), b"x", _TIMEOUTS)
-        assert response.arrived() is None
-        with pytest.raises(errors.TooLarge):
-            await response.read()
-        await small.aclose()
-    async with listening(saying(answer(b"ok")[:-1], answer(b"ok")[-1:])) as slow:
-        response = await engine.send(slow.endpoint(), b"x", _TIMEOUTS)
-        assert response.arrived() is None
-        assert await response.read() == b"ok"
 
 
 async def test_chunks_may_be_left_and_taken_up_again(engine: Engine) -> None:
