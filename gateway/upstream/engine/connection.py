@@ -219,6 +219,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._transport.is_closing():
             raise WriteFailed("the connection ended while the request was being written")
         self._transport.write(data)
+        self._transport.flush()  # to hold back means that nothing was asked yet; and flow control must see it
         if self._writable is not None:
             self.deadline = min(self._watch.clock() + timeouts.idle_s, self._ends)
             await self._writable

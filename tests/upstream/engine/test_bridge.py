@@ -153,6 +153,32 @@ async def test_leaving_an_answer_ends_its_upload() -> None:
         assert engine.open_connections == 0
 
 
+async def test_an_answer_may_come_between_pieces_of_its_request(client: httpx.AsyncClient) -> None:
+    """A piece in every turn of the loop: whenever the answer comes, one has just been handed over."""
+
+    async def source() -> AsyncIterator[bytes]:
+        while not answered.is_set():
+            yield b"a" * 1000
+            await asyncio.sleep(0)
+
+    async def handle(session: Session) -> None:
+        await session.head()
+        await session.send(chunked(b"begun")[:-5])
+        end = b""
+        while not end.endswith(b"\r\n0\r\n\r\n"):
+            end = end[-10:] + await session.reader.read(65_536)
+        await session.send(b"0\r\n\r\n")
+
+    async with listening(handle) as peer:
+        for _ in range(20):
+            answered = asyncio.Event()
+            async with client.stream("POST", peer.url, content=source()) as response:
+                pieces = response.aiter_raw()
+                assert await anext(pieces) == b"begun"
+                answered.set()
+                assert [piece async for piece in pieces] == []
+
+
 async def test_an_answer_may_stream_while_the_request_does(client: httpx.AsyncClient) -> None:
     """Both directions at once: each piece is answered before the next is sent."""
     echoed: asyncio.Queue[bytes] = asyncio.Queue()
