@@ -20,8 +20,6 @@ from gateway.errors import CallerError, Kind, bad_request
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _NULL = Raw(b"null")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(rb"\\u")
-"""Searched for: a third of what `in` takes, whose last byte is too common a letter."""
 
 
 class Message(Struct):
@@ -170,7 +168,8 @@ def parse_chat(body: bytes) -> Chat:
         head = _head.decode(body)
         escaped = False
         if body.isascii():
-            escaped = b"\\" in body and _ESCAPE.search(body) is not None
+            # Backwards, which looks for the backslash; forwards it would be the `u`, and take four times as long.
+            escaped = (at := body.find(b"\\")) >= 0 and body.rfind(b"\\u", at) >= 0
         else:
             body.decode()  # raw members are not checked for UTF-8 by the scan
         if _may_repeat_model(body, bytes(members["messages"])):

@@ -18,10 +18,6 @@ _HEAD = (
 )
 
 
-def _lines(head: bytes, *, limits: bool) -> bytes:
-    return provider_lines(head, head.lower(), limits=limits)
-
-
 @pytest.mark.parametrize("header", [(b"x-split", b"a\r\nx-injected: b"), (b"x-split", b"a\nb"), (b"x\r", b"a")])
 def test_a_header_with_a_line_break_is_refused(header: tuple[bytes, bytes]) -> None:
     """What would split the reply never becomes part of a head."""
@@ -31,17 +27,19 @@ def test_a_header_with_a_line_break_is_refused(header: tuple[bytes, bytes]) -> N
 
 def test_only_known_headers_of_the_provider_are_passed_on() -> None:
     """Names are matched whole and in any case; cookies, unknown names and values beyond ASCII stay behind."""
-    assert _lines(_HEAD, limits=True) == (b"openai-version: 2020-10-01\r\nX-RateLimit-Remaining-Tokens: 1999500\r\n")
+    assert provider_lines(_HEAD, limits=True) == (
+        b"openai-version: 2020-10-01\r\nX-RateLimit-Remaining-Tokens: 1999500\r\n"
+    )
 
 
 def test_the_providers_rate_limits_give_way_to_our_own() -> None:
     """A caller with limits of ours reads those, not the provider's."""
-    assert _lines(_HEAD, limits=False) == b"openai-version: 2020-10-01\r\n"
+    assert provider_lines(_HEAD, limits=False) == b"openai-version: 2020-10-01\r\n"
 
 
 def test_a_head_with_nothing_to_pass_on_adds_no_line() -> None:
     """No header of the provider's, no bytes."""
-    assert _lines(b"HTTP/1.1 200 OK\r\ncontent-type: a\r\n", limits=True) == b""
+    assert provider_lines(b"HTTP/1.1 200 OK\r\ncontent-type: a\r\n", limits=True) == b""
 
 
 _RATE, _OURS = b"X-RateLimit-Limit-Requests: 7\r\n", b"OpenAI-Version: 2020-10-01\r\n"
@@ -51,5 +49,5 @@ _RATE, _OURS = b"X-RateLimit-Limit-Requests: 7\r\n", b"OpenAI-Version: 2020-10-0
 def test_where_a_head_has_what_is_kept_does_not_matter(lines: tuple[bytes, ...]) -> None:
     """Behind anything, in any order."""
     head = b"HTTP/1.1 200 OK\r\nserver: x\r\n" + b"".join(lines) + b"via: y\r\n"
-    assert _lines(head, limits=True) == b"".join(lines)
-    assert _lines(head, limits=False) == (_OURS if _OURS in lines else b"")
+    assert provider_lines(head, limits=True) == b"".join(lines)
+    assert provider_lines(head, limits=False) == (_OURS if _OURS in lines else b"")

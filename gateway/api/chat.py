@@ -225,7 +225,7 @@ def _lines(exchange: Exchange, call: Call) -> bytes:
     """The header lines of a good answer, beside those that depend on its form."""
     response = call.response
     assert response is not None
-    lines = exchange.lines() + provider_lines(response.head, response.lowered, limits=call.headroom is None)
+    lines = exchange.lines() + provider_lines(response.head, limits=call.headroom is None)
     if call.headroom is not None:
         freed_nano = 0 if call.stream is not None else call.headroom.hold_nano - call.cost_nano
         lines += limit_lines(call.headroom, freed_nano)

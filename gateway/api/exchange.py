@@ -144,9 +144,9 @@ class Exchange:
                 self._count_arms(planned.caller.tenant, plan.arms, status, error)
         self.gateway.requests.record(
             RequestRecord(
-                timestamp=self.at,
-                request_id=self.request_id,
-                status=status,
+                self.at,
+                self.request_id,
+                status,
                 level="error" if status >= 500 and status != 503 else "info",
                 stream=chat is not None and chat.stream,
                 key=key,
