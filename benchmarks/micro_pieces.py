@@ -30,7 +30,7 @@ from gateway.callers.records import KeyRecords
 from gateway.callers.roles import Role
 from gateway.chat import parse_chat
 from gateway.ledger.holds import worst_case
-from gateway.ledger.limits import Headroom
+from gateway.ledger.limits import Headroom, Terms
 from gateway.ledger.records import booking, encode, line, usage_numbers
 from gateway.ledger.sums import add_up
 from gateway.ledger.wal import Record, Wal
@@ -154,15 +154,17 @@ def _gemini_answer() -> bytes:
 
 
 _HEADROOM = Headroom(
+    Terms(
+        limit_requests=10_000,
+        reset_requests_s=0.006,
+        limit_tokens=1_000_000,
+        reset_tokens_s=0.12,
+        budget=LIMITS.budgets[0],
+    ),
     hold_nano=1_000_000,
     output_cap_tokens=512,
-    limit_requests=10_000,
     remaining_requests=9_999,
-    reset_requests_s=0.006,
-    limit_tokens=1_000_000,
     remaining_tokens=998_000,
-    reset_tokens_s=0.12,
-    budget=LIMITS.budgets[0],
     budget_left_nano=8_999_999_123_456_789,
 )
 

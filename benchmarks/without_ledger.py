@@ -8,7 +8,7 @@ import gateway.app
 from gateway.cli.main import main
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.limits import Headroom, Limits
+from gateway.ledger.limits import Headroom, Limits, Terms
 
 
 class NoBooks(Ledger):
@@ -21,7 +21,7 @@ class NoBooks(Ledger):
     async def reserve(self, attempt: Attempt, limits: Limits) -> Headroom:
         """Nothing is held."""
         attempt.state = "sent"
-        return Headroom()
+        return Headroom(Terms())
 
     def settle(self, attempt: Attempt, **_: Any) -> int:  # type: ignore[override]
         """Nothing is booked."""

@@ -170,6 +170,15 @@ class Rates:
     audio_out: int | None = None
     image: int | None = None
     character: int | None = None
+    dearest: tuple[int, int, int, int] = field(init=False, compare=False, repr=False)
+    """The most that a unit of input, of output, an image and a character can cost, however it is counted."""
+
+    def __post_init__(self) -> None:
+        # Worked out once: each request of a caller with a budget asks for it.
+        inputs = (self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_in)
+        outputs = (self.output, self.reasoning, self.audio_out)
+        dearest = *(max(rate or 0 for rate in of) for of in (inputs, outputs)), self.image or 0, self.character or 0
+        object.__setattr__(self, "dearest", dearest)
 
 
 @dataclass(frozen=True, slots=True)

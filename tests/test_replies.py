@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.api.http import written
-from gateway.api.replies import provider_lines
+from gateway.api.replies import limit_lines, provider_lines
+from gateway.ledger.limits import Budget, Headroom, Terms
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\n"
@@ -51,3 +52,33 @@ def test_where_a_head_has_what_is_kept_does_not_matter(lines: tuple[bytes, ...])
     head = b"HTTP/1.1 200 OK\r\nserver: x\r\n" + b"".join(lines) + b"via: y\r\n"
     assert provider_lines(head, limits=True) == b"".join(lines)
     assert provider_lines(head, limits=False) == (_OURS if _OURS in lines else b"")
+
+
+@pytest.mark.parametrize(
+    ("headroom", "lines"),
+    [
+        (Headroom(Terms(mode="local")), b"x-gateway-limits-mode: local\r\n"),
+        (
+            Headroom(Terms(limit_requests=60, reset_requests_s=0.25), remaining_requests=58),
+            b"x-gateway-limits-mode: exact\r\n"
+            b"x-ratelimit-limit-requests: 60\r\nx-ratelimit-remaining-requests: 58\r\n"
+            b"x-ratelimit-reset-requests: 250ms\r\n",
+        ),
+        (
+            Headroom(Terms(limit_tokens=1000, reset_tokens_s=90.0), remaining_tokens=-5),
+            b"x-gateway-limits-mode: exact\r\n"
+            b"x-ratelimit-limit-tokens: 1000\r\nx-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 1m30s\r\n",
+        ),
+        (
+            Headroom(Terms(budget=Budget("b", 10**9, "day", scope="50%d")), hold_nano=7, budget_left_nano=1_500_000),
+            b"x-gateway-limits-mode: exact\r\nx-gateway-budget: 50%d day; left_usd=0.0015005\r\n",
+        ),
+        (
+            Headroom(Terms(budget=Budget("b", 10**9, "total")), budget_left_nano=-10_000),
+            b"x-gateway-limits-mode: exact\r\nx-gateway-budget: key total; left_usd=0\r\n",
+        ),
+    ],
+)
+def test_only_what_is_limited_is_told_and_never_below_zero(headroom: Headroom, lines: bytes) -> None:
+    """What was freed of the hold counts as left."""
+    assert limit_lines(headroom, 500) == lines

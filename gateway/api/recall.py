@@ -101,7 +101,7 @@ def _without_asking(gateway: Gateway, asked: Asked, rules: RuleSet) -> Recalled:
     limits = _limits(rules, asked)
     if limits is None:
         return _NOTHING
-    return Recalled(limits, budget_left_share=gateway.ledger.left_share(limits) if limits.budgets else None)
+    return Recalled(limits, budget_left_share=gateway.ledger.left_share(limits))
 
 
 def _depends_on_share(asked: Asked, recalled: Recalled) -> bool:

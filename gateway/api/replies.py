@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from email.utils import formatdate
+from functools import lru_cache
 
 from gateway.api.http import HeaderLines
-from gateway.ledger.limits import Headroom
+from gateway.ledger.limits import Headroom, Terms
 from gateway.types import NANO_PER_USD, Model
 
 # Source: https://platform.openai.com/docs/api-reference/debugging-requests (read 2026-11-21).
@@ -18,11 +19,6 @@ _kept_lines = re.compile(_LINES % _KEPT, re.IGNORECASE).findall
 _kept_and_limit_lines = re.compile(_LINES % (_KEPT + b"|" + _LIMITS), re.IGNORECASE).findall
 
 
-_REQUESTS, _TOKENS = (
-    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n" % (of, of, of)
-    for of in (b"requests", b"tokens")
-)
-_MODES = {mode: b"x-gateway-limits-mode: %b\r\n" % mode.encode() for mode in ("exact", "local", "allow")}
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -39,17 +35,27 @@ def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
 
     `freed_nano` is what the request did not cost of its hold, where that is known already.
     """
-    lines = _MODES[headroom.mode]
-    if (limit := headroom.limit_requests) is not None:
-        left, reset_s = headroom.remaining_requests, headroom.reset_requests_s
-        lines += _REQUESTS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
-    if (limit := headroom.limit_tokens) is not None:
-        left, reset_s = headroom.remaining_tokens, headroom.reset_tokens_s
-        lines += _TOKENS % (limit, max(0, left or 0), _duration(reset_s or 0.0))
-    if headroom.budget is not None and headroom.budget_left_nano is not None:
-        budget, left_usd = headroom.budget, usd(max(0, headroom.budget_left_nano + freed_nano))
-        scope = budget.scope.encode("ascii", "replace")
-        lines += b"x-gateway-budget: %b %b; left_usd=%b\r\n" % (scope, budget.per.encode(), left_usd)
+    return _limit_lines_of(headroom.terms) % {
+        b"requests": max(0, headroom.remaining_requests),
+        b"tokens": max(0, headroom.remaining_tokens),
+        b"usd": usd(max(0, headroom.budget_left_nano + freed_nano)),
+    }
+
+
+@lru_cache(256)
+def _limit_lines_of(terms: Terms) -> bytes:
+    """The lines of all that is granted under these terms, with `%` in place of what is left."""
+    lines = b"x-gateway-limits-mode: %b\r\n" % terms.mode.encode()
+    for of, limit, reset_s in (
+        (b"requests", terms.limit_requests, terms.reset_requests_s),
+        (b"tokens", terms.limit_tokens, terms.reset_tokens_s),
+    ):
+        if limit is not None:
+            lines += b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%(%b)d\r\n" % (of, limit, of, of)
+            lines += b"x-ratelimit-reset-%b: %b\r\n" % (of, _duration(reset_s))
+    if terms.budget is not None:
+        whose = f"{terms.budget.scope} {terms.budget.per}".encode("ascii", "replace").replace(b"%", b"%%")
+        lines += b"x-gateway-budget: %b; left_usd=%%(usd)b\r\n" % whose
     return lines
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from gateway.errors import GatewayUnavailable
@@ -16,7 +17,7 @@ from gateway.ledger.cost import affordable_output_tokens, cost_nano, is_plausibl
 from gateway.ledger.exchange import Exchange, StoreDown, tag
 from gateway.ledger.holds import corrections, least_worth_holding, reservation, worst_case
 from gateway.ledger.journal import Journal
-from gateway.ledger.limits import Budget, Headroom, Limits, LimitsMode, Window, window, windows
+from gateway.ledger.limits import Budget, Headroom, Limits, LimitsMode, Terms, Window, window, windows
 from gateway.ledger.outage import Outage, policies_of
 from gateway.ledger.outbox import Outbox, Tell
 from gateway.ledger.records import (
@@ -43,6 +44,8 @@ log = get_logger(__name__)
 _BEGUN = Record.BEGUN  # members of an enum are slow to find
 PROGRESS_EVERY_S = 1.0
 CLOSE_WITHIN_S = 5.0
+_MOST_SHARES = 10_000
+"""That are remembered; a budget for each session makes many."""
 
 
 class Ledger:
@@ -97,6 +100,9 @@ class Ledger:
             patience_s=2.0,
         )
         self._underway = Underway()
+        self._shares: dict[Limits, float] = {}
+        self._shares_as_of = (0, 0)
+        """The share left to callers, and of which answer of the store and hour it was worked out."""
         archive = None if archive_dir is None else Archive(archive_dir)
         self.journal = Journal(store, archive)
         self._archiver = Archiver(store, archive, self.owner, alert=self._outbox.alert)
@@ -303,8 +309,16 @@ class Ledger:
 
         As of the store's last answers to this process: good enough to route by, and never waited for.
         """
-        tightest = self._tightest(limits, windows(limits, self._outbox.now()))
-        return max(0.0, tightest[0]) if tightest else None
+        if not limits.budgets:
+            return None
+        now = self._outbox.now()
+        as_of = self._outbox.touched, int(now) // 3600
+        if as_of != self._shares_as_of or len(self._shares) > _MOST_SHARES:
+            self._shares_as_of, self._shares = as_of, {}
+        share = self._shares.get(limits)
+        if share is None:
+            share = self._shares[limits] = max(0.0, self._tightest(limits, windows(limits, now))[0])
+        return share
 
     @property
     def lag(self) -> dict[str, int | float | bool]:
@@ -398,25 +412,23 @@ class Ledger:
             self._abandon(attempt)
             raise unavailable("the store does not answer")
         self._send(attempt)
-        return Headroom(hold_nano=attempt.hold_nano, output_cap_tokens=cap, mode=mode)
+        return Headroom(Terms(mode=mode), attempt.hold_nano, cap)
 
     def _soft_headroom(self, attempt: Attempt, limits: Limits) -> Headroom:
         mode: LimitsMode = "exact" if self._outbox.lane(attempt.tenant).down_since is None else "allow"
-        tightest = self._tightest(limits, attempt.windows)
-        if tightest is None:
-            return Headroom(mode=mode)
-        return Headroom(budget=tightest[1], budget_left_nano=tightest[2], mode=mode)
+        if not limits.budgets:
+            return Headroom(Terms(mode=mode))
+        _, budget, left_nano = self._tightest(limits, attempt.windows)
+        return Headroom(Terms(budget=budget, mode=mode), budget_left_nano=left_nano)
 
-    def _tightest(self, limits: Limits, windows: Sequence[Window]) -> tuple[float, Budget, int] | None:
-        """The budget with the smallest share left, that share, and what is left of it, at the store's last answers."""
-        best: tuple[float, Budget, int] | None = None
-        for b, w in zip(limits.budgets, windows, strict=True):
-            held, posted = self._outbox.known.get((limits.tenant, w.counter), (0, 0))
-            left = w.limit_nano - held - posted
-            share = left / w.limit_nano if w.limit_nano else 0.0
-            if best is None or share < best[0]:
-                best = (share, b, left)
-        return best
+    def _tightest(self, limits: Limits, windows: Sequence[Window]) -> tuple[float, Budget, int]:
+        """The smallest share left of any budget, that budget, and what is left of it, at the store's last answers."""
+        left: list[tuple[float, Budget, int]] = []
+        for budget, pinned in zip(limits.budgets, windows, strict=True):
+            held, posted = self._outbox.known.get((limits.tenant, pinned.counter), (0, 0))
+            nano = pinned.limit_nano - held - posted
+            left.append((nano / pinned.limit_nano if pinned.limit_nano else 0.0, budget, nano))
+        return min(left, key=itemgetter(0))
 
 
 def _denied_without_store(limits: Limits) -> bool:

@@ -99,22 +99,31 @@ class Window(NamedTuple):
     hard: bool
 
 
-class Headroom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is left after a reservation; None where there is no such limit. Times are seconds until full again."""
+class Terms(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
+    """What a reservation was granted under; None where there is no such limit. Times are seconds until full again.
 
+    Reservations out of one slab share them, so that what is made of them is made once.
+    """
+
+    limit_requests: int | None = None
+    reset_requests_s: float = 0.0
+    limit_tokens: int | None = None
+    reset_tokens_s: float = 0.0
+    budget: Budget | None = None
+    """The budget with the smallest share left, this hold included."""
+    mode: LimitsMode = "exact"
+
+
+class Headroom(msgspec.Struct, frozen=True, gc=False):
+    """What is left after a reservation; 0 where its terms name no such limit."""
+
+    terms: Terms
     hold_nano: int = 0
     output_cap_tokens: int | None = None
     """The cap per choice the hold stands for; it must be sent upstream. None: no hold, send what the caller asked."""
-    limit_requests: int | None = None
-    remaining_requests: int | None = None
-    reset_requests_s: float | None = None
-    limit_tokens: int | None = None
-    remaining_tokens: int | None = None
-    reset_tokens_s: float | None = None
-    budget: Budget | None = None
-    """The budget with the smallest share left, this hold included."""
-    budget_left_nano: int | None = None
-    mode: LimitsMode = "exact"
+    remaining_requests: int = 0
+    remaining_tokens: int = 0
+    budget_left_nano: int = 0
 
 
 _KEPT_AFTER = 35 * 86_400

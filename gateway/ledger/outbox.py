@@ -71,6 +71,8 @@ class Outbox:
         """Tenants of which the store has forgotten exchanges it had answered: their endings must be sent again."""
         self.known: dict[tuple[str, str], tuple[int, int]] = {}
         """(tenant, budget counter) -> (held, posted) at the last answer that touched it; of those touched last."""
+        self.touched = 0
+        """How many answers have told of a budget."""
         self.verdicts: dict[str, int] = {}
         """How many endings were DUP, LATE, ADJ or CONFLICT."""
         self.telling: dict[Passed, asyncio.Future[None] | None] = {}
@@ -151,6 +153,7 @@ class Outbox:
         self.sample(reply.now_ms)
         if receipts := [receipt for _, receipt in endings if receipt is not None]:
             self._wal.settled(receipts)
+        self.touched += bool(reply.touched)
         for counter, held, posted in reply.touched:
             self.known.pop((tenant, counter), None)
             self.known[tenant, counter] = (held, posted)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.errors import CallerError, GatewayError, GatewayUnavailable, Kind
-from gateway.ledger.limits import Headroom, Limits, Window, resets_at
+from gateway.ledger.limits import Headroom, Limits, Terms, Window, resets_at
 from gateway.types import NANO_PER_USD
 
 CAP_WORDS = {
@@ -53,18 +53,14 @@ def unavailable(why: str) -> GatewayUnavailable:
 def headroom(verdict: tuple[Any, ...], limits: Limits, output_cap_tokens: int | None) -> Headroom:
     """What an OK verdict leaves."""
     _, hold, tight, left, r_limit, r_left, r_ms, t_limit, t_left, t_ms = verdict
-    return Headroom(
-        hold_nano=hold,
-        output_cap_tokens=output_cap_tokens,
+    terms = Terms(
         limit_requests=r_limit or None,
-        remaining_requests=r_left if r_limit else None,
-        reset_requests_s=r_ms / 1000 if r_limit else None,
+        reset_requests_s=r_ms / 1000,
         limit_tokens=t_limit or None,
-        remaining_tokens=t_left if t_limit else None,
-        reset_tokens_s=t_ms / 1000 if t_limit else None,
+        reset_tokens_s=t_ms / 1000,
         budget=limits.budgets[tight - 1] if tight else None,
-        budget_left_nano=left if tight else None,
     )
+    return Headroom(terms, hold, output_cap_tokens, r_left, t_left, left)
 
 
 def _spent(

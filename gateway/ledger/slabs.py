@@ -56,19 +56,14 @@ class Slab:
 
     def headroom(self, hold_nano: int, cap: int | None) -> Headroom:
         """What is left after a hold out of this slab."""
-        beside = self.granted
-        requests, tokens, left_nano = beside.remaining_requests, beside.remaining_tokens, beside.budget_left_nano
+        beside, terms = self.granted, self.granted.terms
         return Headroom(
-            hold_nano=hold_nano,
-            output_cap_tokens=cap,
-            limit_requests=beside.limit_requests,
-            remaining_requests=None if requests is None else requests + self.requests,
-            reset_requests_s=beside.reset_requests_s,
-            limit_tokens=beside.limit_tokens,
-            remaining_tokens=None if tokens is None else tokens + self.tokens,
-            reset_tokens_s=beside.reset_tokens_s,
-            budget=beside.budget,
-            budget_left_nano=None if left_nano is None else left_nano + self.nano,
+            terms,
+            hold_nano,
+            cap,
+            beside.remaining_requests + self.requests if terms.limit_requests is not None else 0,
+            beside.remaining_tokens + self.tokens if terms.limit_tokens is not None else 0,
+            beside.budget_left_nano + self.nano if terms.budget is not None else 0,
         )
 
 
@@ -179,7 +174,8 @@ class Slabs:
         """Gives back what an attempt did not use of its hold. Call it once its ending is on its way to the store."""
         slab, attempt.lender = attempt.lender, None
         if slab is not None:
-            slab.nano += attempt.hold_nano - min(nano, attempt.hold_nano)
+            if nano < attempt.hold_nano:
+                slab.nano += attempt.hold_nano - nano
             slab.tokens += attempt.charged_tokens - rated_tokens(usage)
             self._left(slab)
 

@@ -126,7 +126,7 @@ class Planner:
         self, target: Target, needs: Needs, options: Options, facts: Facts, trail: Trail | None
     ) -> tuple[Tier, Sequence[Candidate]]:
         tier, mask = target.tier, needs.mask | options.require
-        if tier.overrides or facts.budget_left_share is not None:
+        if tier.overrides or (facts.budget_left_share is not None and tier.name in self._stepping):
             tier = self._tier(tier, options, facts, trail)
         pool = self._pools.get((tier, mask))
         if pool is None or not pool.since <= facts.now < pool.until:

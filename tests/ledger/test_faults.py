@@ -107,12 +107,12 @@ async def test_without_the_store_the_declared_policy_holds(own: Redis, own_store
         for _ in range(3):
             a = attempt()
             headroom = await ledger.reserve(a, budget(limit, on_store_down="allow"))
-            assert (headroom.output_cap_tokens, headroom.mode) == (180, "allow")
+            assert (headroom.output_cap_tokens, headroom.terms.mode) == (180, "allow")
             settle(ledger, a)
         local = Limits("main", budgets=(Budget("b2", limit, "day", on_store_down="local"),))
         lent = [attempt(), attempt()]
         for a in lent:
-            assert (await ledger.reserve(a, local)).mode == "local"
+            assert (await ledger.reserve(a, local)).terms.mode == "local"
         with pytest.raises(GatewayUnavailable):
             await ledger.reserve(attempt(), local)
         for a in lent:

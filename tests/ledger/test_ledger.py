@@ -228,6 +228,18 @@ async def test_the_share_left_is_known_without_asking(store: Redis, tmp_path: Pa
         assert ledger.left_share(limits) == 0.9
 
 
+async def test_the_share_left_is_that_of_the_period_that_runs(store: Redis, tmp_path: Path) -> None:
+    """Though the store has answered nothing since it began."""
+    limits, later_s = budget(10 * COST), 0.0
+    async with open_ledger(store, tmp_path, clock=lambda: time.time() + later_s) as ledger:
+        await ledger.reserve(a := attempt(output_tokens=180), limits)
+        settle(ledger, a)
+        await flushed(ledger)
+        assert ledger.left_share(limits) == 0.9
+        later_s = 86_400.0
+        assert ledger.left_share(limits) == 1.0
+
+
 async def test_thresholds_are_told_once_each(store: Redis, tmp_path: Path) -> None:
     """50, 80 and 100 %, however many attempts pass them."""
     told: list[Alert] = []

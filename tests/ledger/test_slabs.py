@@ -249,7 +249,7 @@ async def test_tokens_given_out_are_corrected_by_the_truth(store: Redis, tmp_pat
         async with open_ledger(store, tmp_path / "exact", slab_rate=NO_SLABS) as exact:
             headroom = await exact.reserve(a := attempt(input_tokens=0, output_tokens=0), RATED)
             exact.void(a)
-        used = 6_000_000 - (headroom.remaining_tokens or 0)
+        used = 6_000_000 - headroom.remaining_tokens
         assert used <= 30
         await audit(store)
 
