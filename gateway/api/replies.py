@@ -18,7 +18,6 @@ _LINES = rb"\r\n(?=((?:%b):[ -~]{0,255}\r\n))"
 _kept_lines = re.compile(_LINES % _KEPT, re.IGNORECASE).findall
 _kept_and_limit_lines = re.compile(_LINES % (_KEPT + b"|" + _LIMITS), re.IGNORECASE).findall
 
-
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 

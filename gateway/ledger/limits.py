@@ -115,7 +115,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
 
 
 class Headroom(msgspec.Struct, frozen=True, gc=False):
-    """What is left after a reservation; 0 where its terms name no such limit."""
+    """What is left after a reservation, of those limits alone that its terms name."""
 
     terms: Terms
     hold_nano: int = 0

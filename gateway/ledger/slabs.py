@@ -56,14 +56,14 @@ class Slab:
 
     def headroom(self, hold_nano: int, cap: int | None) -> Headroom:
         """What is left after a hold out of this slab."""
-        beside, terms = self.granted, self.granted.terms
+        beside = self.granted
         return Headroom(
-            terms,
+            beside.terms,
             hold_nano,
             cap,
-            beside.remaining_requests + self.requests if terms.limit_requests is not None else 0,
-            beside.remaining_tokens + self.tokens if terms.limit_tokens is not None else 0,
-            beside.budget_left_nano + self.nano if terms.budget is not None else 0,
+            beside.remaining_requests + self.requests,
+            beside.remaining_tokens + self.tokens,
+            beside.budget_left_nano + self.nano,
         )
 
 
