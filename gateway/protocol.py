@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api.http import HeaderLines
 from gateway.api.inbound import Head
-from gateway.corked import Corked
+from gateway.corked import Corked, Turns
 from gateway.direct import Beginning, Direct, Hot
 from gateway.errors import CallerError, Kind
 from gateway.ledger.attempt import new_request_id
@@ -82,6 +82,7 @@ class Protocol(HttpToolsProtocol):
     )
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        Turns.of(self.loop).requests = self.tasks
         self._corked = Corked(transport, self.loop)
         super().connection_made(cast(Transport, self._corked))
         transport.set_write_buffer_limits(_WRITE_BYTES)

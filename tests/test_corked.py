@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.corked import Corked
+from gateway.corked import Corked, Turns
 
 _LONG = b"l" * 100_000
 
@@ -136,6 +136,14 @@ async def _turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
+async def _calm(line: Corked, written: list[bytes]) -> None:
+    """Has it write so often, with few requests under way, that it no longer waits; forgets what it wrote."""
+    for _ in range(100):
+        line.write(b"calm")
+        await _turns(2)
+    written.clear()
+
+
 async def test_lines_of_one_turn_write_one_after_the_other() -> None:
     """What is flushed early is not written again, and what follows it has its place."""
     written: list[bytes] = []
@@ -162,6 +170,70 @@ async def test_what_the_next_turn_has_to_say_leaves_together_with_it() -> None:
     assert written == []
     await _turns(1)
     assert written == [b"1", b"2"]
+
+
+async def test_few_requests_do_not_wait_for_each_other() -> None:
+    """Once it has been so for a while; the turn of a piece that waited still comes, and has nothing left to write."""
+    written: list[bytes] = []
+    one, two = _corked(_Noted(written)), _corked(_Noted(written))
+    Turns.of(asyncio.get_running_loop()).requests = {1, 2}
+    one.write(b"waits")
+    assert written == []
+    await _calm(one, written)
+    two.write(b"1")
+    one.write(b"2")
+    two.write(b"3")
+    assert written == [b"1", b"2", b"3"]
+    await _turns(3)
+    assert len(written) == 3
+
+
+async def test_what_waits_goes_ahead_of_what_does_not() -> None:
+    """A line whose piece was held while there were many keeps its order when they have gone."""
+    written: list[bytes] = []
+    one, two = _corked(_Noted(written)), _corked(_Noted(written))
+    turns = Turns.of(asyncio.get_running_loop())
+    turns.requests = {1, 2, 3}
+    one.write(b"1")
+    turns.calm, turns.requests = 1000, {1}
+    two.write(b"2")
+    one.write(b"11")
+    assert written == [b"2", b"1", b"11"]
+    await _turns(3)
+    assert len(written) == 3
+
+
+async def test_a_third_request_makes_all_wait_anew() -> None:
+    """And one that is gone does not at once end it: few are left at the end of each batch of many."""
+    written: list[bytes] = []
+    line = _corked(_Noted(written))
+    await _calm(line, written)
+    requests = {1, 2}
+    Turns.of(asyncio.get_running_loop()).requests = requests
+    line.write(b"at once")
+    assert written == [b"at once"]
+    requests.add(3)
+    line.write(b"waits ")
+    requests.remove(3)
+    line.write(b"still")
+    assert written == [b"at once"]
+    await _turns(2)
+    assert written[1:] == [b"waits still"]
+    line.write(b"later")
+    assert len(written) == 2
+    await _turns(2)
+    assert written[2:] == [b"later"]
+
+
+async def test_pieces_that_wait_together_count_as_one_calm_moment() -> None:
+    """Many that are written in one turn do not show that few are under way for long."""
+    written: list[bytes] = []
+    lines = [_corked(_Noted(written)) for _ in range(100)]
+    for line in lines:
+        line.write(b"piece")
+    assert written == []
+    await _turns(2)
+    assert len(written) == 100
 
 
 async def test_small_pieces_of_a_line_leave_as_one() -> None:
