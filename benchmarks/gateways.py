@@ -78,8 +78,9 @@ def start(
     command = ["taskset", "-c", cores, sys.executable, "-m", module, "serve", "--port", str(port)]
     command += ["--catalog", str(ROOT / "benchmarks" / "catalog.yaml"), "--data-dir", str(folder / "data")]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "gateway.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with (folder / "gateway.log").open("ab") as log:  # like an installed one, it finds its modules compiled
+        process = subprocess.Popen(command, cwd=ROOT, env={**inherited, **environment}, stdout=log, stderr=log)
     return Running(process, port)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gateway.app
-from gateway.cli.main import main
+from gateway.cli.__main__ import main
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Headroom, Limits, Terms

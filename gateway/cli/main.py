@@ -55,7 +55,3 @@ app.add_typer(budgets.app, name="budgets")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(reconcile.app, name="reconcile")
 app.add_typer(audit.app, name="audit")
-
-
-def main() -> None:
-    app()
