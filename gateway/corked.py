@@ -35,7 +35,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.calm = 0
-        """How often in a row a line had something to write, with few requests under way and nothing waiting."""
+        """How often in a row few requests were under way when a line had something to write and none waited."""
         self.requests: Sized = ()
         """Those under way: the set of a server, none where there is no server."""
         self.waiting: deque[Corked] = deque()
@@ -46,19 +46,16 @@ class Turns:
         """The one of this loop."""
         return _turns.setdefault(loop, cls())
 
-    def wait(self) -> bool:
-        """Whether what is to be written now had better wait."""
+    def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Begins to wait, where waiting is worth while."""
         if len(self.requests) > _FEW:
             self.calm = 0
-        elif not self.waiting:
+        else:
             self.calm += 1
-        return self.calm <= _CALM
-
-    def add(self, line: Corked, loop: asyncio.AbstractEventLoop) -> None:
-        """Has the line write when two turns are over, or with those that wait already."""
-        if not self.waiting:
-            loop.call_soon(loop.call_soon, self._end)
-        self.waiting.append(line)
+            if self.calm > _CALM:
+                return False
+        loop.call_soon(loop.call_soon, self._end)
+        return True
 
     def _end(self) -> None:
         """Writes what waits: one callback for all of a loop, since each would cost a handle."""
@@ -101,15 +98,16 @@ class Corked:
 
     def write(self, data: bytes) -> None:
         """Writes when two turns are over, with what waits already; at once where requests are few, or it is long."""
-        if len(self.held) + len(data) > _HOLD_BYTES or not self._turns.wait():
+        held = self.held
+        if held and len(held) + len(data) <= _HOLD_BYTES:
+            self.held = held + data
+        elif not held and len(data) <= _HOLD_BYTES and (self._turns.waiting or self._turns.begin(self._loop)):
+            self.held = data
+            self._turns.waiting.append(self)
+        else:
             self.flush()
             if not self.is_closing():  # else a piece that comes before this one stays
                 self._transport.write(data)
-        elif self.held:
-            self.held += data
-        elif data:
-            self.held = data
-            self._turns.add(self, self._loop)
 
     def flush(self) -> None:
         """Writes what waits; where the line is closing it goes nowhere, and stays."""

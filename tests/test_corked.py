@@ -188,19 +188,20 @@ async def test_few_requests_do_not_wait_for_each_other() -> None:
     assert len(written) == 3
 
 
-async def test_what_waits_goes_ahead_of_what_does_not() -> None:
-    """A line whose piece was held while there were many keeps its order when they have gone."""
+async def test_who_comes_while_others_wait_leaves_with_them() -> None:
+    """However few have become: the turn is under way."""
     written: list[bytes] = []
     one, two = _corked(_Noted(written)), _corked(_Noted(written))
-    turns = Turns.of(asyncio.get_running_loop())
-    turns.requests = {1, 2, 3}
+    await _calm(one, written)
+    requests = {1, 2, 3}
+    Turns.of(asyncio.get_running_loop()).requests = requests
     one.write(b"1")
-    turns.calm, turns.requests = 1000, {1}
+    requests.clear()
     two.write(b"2")
-    one.write(b"11")
-    assert written == [b"2", b"1", b"11"]
-    await _turns(3)
-    assert len(written) == 3
+    one.write(b"1")
+    assert written == []
+    await _turns(2)
+    assert written == [b"11", b"2"]
 
 
 async def test_a_third_request_makes_all_wait_anew() -> None:
