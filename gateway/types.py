@@ -16,9 +16,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-NANO_PER_USD = 1_000_000_000
-PICO_PER_NANO = 1_000
-
 
 class Capability(StrEnum):
     """What a model can do. A request needs some of them; a candidate must have all that are needed."""

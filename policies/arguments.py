@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
-from gateway.types import NANO_PER_USD
+from gateway.money import NANO_PER_USD
 from policies.base import Policy
 from policies.order import Ordered
 from policies.price import MaxCost

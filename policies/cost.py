@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.types import PICO_PER_NANO, Candidate, Price
+from gateway.money import PICO_PER_NANO
+from gateway.types import Candidate, Price
 from policies.base import Context
 from policies.rules import Order
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.types import NANO_PER_USD, Candidate
+from gateway.money import usd
+from gateway.types import Candidate
 from policies.base import Context
 from policies.cost import charge
 from policies.rules import Filter
@@ -49,9 +50,3 @@ class MaxCost(Filter):
         if cost <= min(caps):
             return None
         return f"about ${usd(cost)} is more than the cap of ${usd(min(caps))}"
-
-
-def usd(nano: int) -> str:
-    """Nano-USD as dollars in decimal, without trailing zeros."""
-    whole, rest = divmod(nano, NANO_PER_USD)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

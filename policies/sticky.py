@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.types import PICO_PER_NANO, Candidate
+from gateway.money import PICO_PER_NANO
+from gateway.types import Candidate
 from policies.base import Context, Decision
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
-from gateway.types import NANO_PER_USD, Arm
+from gateway.money import NANO_PER_USD
+from gateway.types import Arm
 from policies.base import Policy
 from policies.canary import Canary
 from policies.experiment import Experiment, Treatment

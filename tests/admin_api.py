@@ -34,7 +34,7 @@ from gateway.catalog.living import LivingCatalog
 from gateway.catalog.source import CatalogSource
 from gateway.errors import CatalogError
 from gateway.ledger.journal import Journal
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 from gateway.upstream.client import Upstream
 
 ADMIN = "admin-token-of-the-tests"

@@ -75,7 +75,7 @@ def test_where_a_head_has_what_is_kept_does_not_matter(lines: tuple[bytes, ...])
         ),
         (
             Headroom(Terms(budget=Budget("b", 10**9, "total")), budget_left_nano=-10_000),
-            b"x-gateway-limits-mode: exact\r\nx-gateway-budget: key total; left_usd=0\r\n",
+            b"x-gateway-limits-mode: exact\r\nx-gateway-budget: key total; left_usd=0.00\r\n",
         ),
     ],
 )

@@ -16,8 +16,8 @@ from gateway.background import end
 from gateway.catalog.living import Vanished
 from gateway.errors import GatewayError
 from gateway.ledger.outbox import Alert
-from gateway.ledger.refusal import usd
 from gateway.log import get_logger
+from gateway.money import usd
 from gateway.telemetry.metrics import Metrics
 
 Send = Callable[[str, bytes, Mapping[str, str]], Awaitable[int]]

@@ -22,7 +22,7 @@ from pydantic import (
 from gateway.callers.records import BudgetRule, Criticality, KeyRecord
 from gateway.callers.roles import Role
 from gateway.ledger.limits import OnStoreDown, Per
-from gateway.types import NANO_PER_USD
+from gateway.money import NANO_PER_USD
 
 LONGEST_OVERLAP_S = 86_400
 

@@ -17,8 +17,7 @@ from gateway.callers.rules import Rule, RuleRecords, Subject, budget_of
 from gateway.errors import CallerError, Kind
 from gateway.ledger.exchange import tag
 from gateway.ledger.limits import OnStoreDown, Per, window
-from gateway.ledger.refusal import usd
-from gateway.types import NANO_PER_USD
+from gateway.money import NANO_PER_USD, usd
 
 RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 Dollars = Annotated[Decimal, Field(ge=0, le=9_000_000, decimal_places=9)]

@@ -19,7 +19,8 @@ from gateway.ledger.exchange import StoreDown, tag
 from gateway.ledger.reconcile import BillRow, Reconciled, close_period, import_bill
 from gateway.ledger.records import USAGE_FIELDS
 from gateway.ledger.rerate import rerate
-from gateway.types import NANO_PER_USD, Price
+from gateway.money import NANO_PER_USD
+from gateway.types import Price
 
 MOST_ROWS = 1000
 _RUNS_KEPT = 10_000

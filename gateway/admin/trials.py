@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.gateway import Gateway
-from gateway.ledger.refusal import usd
 from gateway.ledger.reports import report
+from gateway.money import usd
 from policies.canary import Canary
 from policies.trial import Trial
 

@@ -19,7 +19,7 @@ from gateway.api.http import (
 )
 from gateway.api.inbound import Bridged, Inbound, reply_error
 from gateway.api.recall import asked, at_hand, recall
-from gateway.api.replies import limit_lines, provider_lines, usd, with_cost
+from gateway.api.replies import limit_lines, provider_lines, with_cost
 from gateway.callers.caller import Caller
 from gateway.callers.callers import credential
 from gateway.callers.idempotency import Answer
@@ -29,6 +29,7 @@ from gateway.errors import GatewayError, GatewayUnavailable, Kind, UpstreamError
 from gateway.gateway import Gateway
 from gateway.ledger.attempt import new_request_id
 from gateway.log import get_logger
+from gateway.money import usd
 from gateway.routing.explain import explain_header
 from gateway.routing.options import parse_options
 from gateway.upstream.attempts import first_to_answer
@@ -168,7 +169,7 @@ def whole(exchange: Exchange, call: Call) -> Answer:
     """A buffered answer, booked before it is sent, so that whoever sees it is in the books."""
     assert call.completion is not None
     cost = call.complete()
-    lines = b"%bx-gateway-cost-usd: %b\r\n" % (_lines(exchange, call), usd(cost))
+    lines = b"%bx-gateway-cost-usd: %b\r\n" % (_lines(exchange, call), usd(cost).encode())
     return Answer(200, lines, call.completion.body)
 
 

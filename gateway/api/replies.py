@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from gateway.api.http import HeaderLines
 from gateway.ledger.limits import Headroom, Terms
-from gateway.types import NANO_PER_USD, Model
+from gateway.money import usd
+from gateway.types import Model
 
 # Source: https://platform.openai.com/docs/api-reference/debugging-requests (read 2026-11-21).
 _KEPT = rb"openai-(?:organization|processing-ms|project|version)"
@@ -37,7 +38,7 @@ def limit_lines(headroom: Headroom, freed_nano: int = 0) -> bytes:
     return _limit_lines_of(headroom.terms) % {
         b"requests": max(0, headroom.remaining_requests),
         b"tokens": max(0, headroom.remaining_tokens),
-        b"usd": usd(max(0, headroom.budget_left_nano + freed_nano)),
+        b"usd": usd(max(0, headroom.budget_left_nano + freed_nano)).encode(),
     }
 
 
@@ -71,14 +72,9 @@ def retirement_headers(model: Model) -> HeaderLines:
     return lines
 
 
-def usd(nano: int) -> bytes:
-    """Nano-USD as a decimal in dollars, without trailing zeros: 412_000 -> `0.000412`."""
-    return (b"%d.%09d" % divmod(nano, NANO_PER_USD)).rstrip(b"0").rstrip(b".")
-
-
 def with_cost(last: bytes, nano: int) -> bytes:
     """A stream's last bytes with the cost in their usage object, where they have one."""
-    return _USAGE.sub(b'"usage":{"cost_usd":"%b",' % usd(nano), last, count=1)
+    return _USAGE.sub(b'"usage":{"cost_usd":"%b",' % usd(nano).encode(), last, count=1)
 
 
 def _duration(seconds: float) -> bytes:

@@ -12,7 +12,7 @@ from gateway.catalog.prices import compile_prices
 from gateway.catalog.problems import printable
 from gateway.catalog.schema import CatalogEntry
 from gateway.ledger.cost import cost_nano
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 from gateway.types import Price, Usage
 
 Traffic = Mapping[str, Mapping[str, int]]

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, print_json
 from gateway.cli.catalog import wide_console
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 
 app = typer.Typer(help="See experiments, canaries and shadows of a running gateway.", no_args_is_help=True)
 

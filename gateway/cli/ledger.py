@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, fail, print_json
 from gateway.cli.catalog import wide_console
 from gateway.cli.report import From, To
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 
 app = typer.Typer(help="Look into the ledger.", no_args_is_help=True)
 

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url, fail, print_json
 from gateway.cli.catalog import wide_console
 from gateway.ledger.bill import batches, read_bill
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 
 app = typer.Typer(help="Check the ledger against the providers' bills and correct it.", no_args_is_help=True)
 

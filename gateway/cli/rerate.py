@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 
 
 def rerate(

@@ -21,7 +21,7 @@ from gateway.catalog.problems import InvalidCatalog
 from gateway.catalog.simulate import FORMAT, Header, Line, Outcome, Simulation, simulate
 from gateway.cli.admin import DEFAULT_DATA_DIR, DEFAULT_URL, AdminApi, DataDir, Url
 from gateway.cli.catalog import wide_console
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 from gateway.routing.decision import Record
 
 _BAD_CATALOG = 2

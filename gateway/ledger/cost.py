@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.types import PICO_PER_NANO, Price, Rates, Usage
+from gateway.money import PICO_PER_NANO
+from gateway.types import Price, Rates, Usage
 
 _BYTES_PER_TOKEN = 4
 """Of generated English text and code, on the low side for most tokenizers, so that estimates do not flatter."""

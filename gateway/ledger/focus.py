@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from gateway.ledger.records import DIMENSIONS, METRICS
-from gateway.ledger.refusal import usd
 from gateway.ledger.reports import NO_TAG, PERIODS, Row
+from gateway.money import usd
 
 DEFAULT_BY = ("day", *DIMENSIONS)
 """What FOCUS rows are by unless said otherwise: all that is known."""

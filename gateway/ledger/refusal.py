@@ -7,21 +7,13 @@ from typing import Any
 
 from gateway.errors import CallerError, GatewayError, GatewayUnavailable, Kind
 from gateway.ledger.limits import Headroom, Limits, Terms, Window, resets_at
-from gateway.types import NANO_PER_USD
+from gateway.money import usd
 
 CAP_WORDS = {
     "rpm": "requests per minute",
     "tpm": "tokens per minute",
     "concurrency": "requests at the same time",
 }
-
-
-def usd(nano: int) -> str:
-    """Nano-USD as a plain decimal, at least two digits after the point."""
-    sign, nano = ("-", -nano) if nano < 0 else ("", nano)
-    whole, rest = divmod(nano, NANO_PER_USD)
-    digits = f"{rest:09d}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{digits}"
 
 
 def refusal(

@@ -12,7 +12,7 @@ import msgspec
 from gateway.ledger.account import SEPARATOR
 from gateway.ledger.exchange import tag
 from gateway.ledger.records import DIMENSIONS, METRICS
-from gateway.ledger.refusal import usd
+from gateway.money import usd
 from gateway.storage.client import Store
 
 HOUR_S, DAY_S = 3600, 86_400

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.money import usd
 from gateway.types import Candidate, Drop, Plan
-from policies.price import usd
 
 MOST_HEADER_BYTES = 4096
 """Larger headers are refused by common proxies; what does not fit is counted instead."""

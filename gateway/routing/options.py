@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.errors import CallerError, bad_request
-from gateway.types import NANO_PER_USD, Capability, Options, mask_of
+from gateway.money import NANO_PER_USD
+from gateway.types import Capability, Options, mask_of
 
 _PREFIX = "x-gateway-"
 _MOST_USD = 9_000_000

@@ -22,8 +22,8 @@ from gateway.ledger.attempt import LEAST_OUTPUT_TOKENS, Attempt
 from gateway.ledger.cost import affordable_output_tokens, estimate_tokens, estimate_usage, is_plausible
 from gateway.ledger.limits import Headroom
 from gateway.ledger.rates import Share
-from gateway.ledger.refusal import usd
 from gateway.log import get_logger
+from gateway.money import usd
 from gateway.routing.health import Permit
 from gateway.telemetry.requests import AttemptRecord
 from gateway.types import Candidate, Settlement, Timeouts, Usage, UsageSource

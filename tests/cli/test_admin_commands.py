@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.main import app
 from gateway.errors import CallerError
-from gateway.ledger.refusal import usd
 from gateway.log import configure_logging
+from gateway.money import usd
 
 
 class Tiergate:

@@ -11,8 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 from books import COST, attempt, audit, flushed, journal, open_ledger, settle
-from hypothesis import given
-from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from gateway.ledger.account import SEPARATOR
@@ -20,7 +18,6 @@ from gateway.ledger.attempt import new_request_id
 from gateway.ledger.exchange import Exchange, tag
 from gateway.ledger.journal import Journal
 from gateway.ledger.records import METRICS, booking, encode, line, usage_numbers
-from gateway.ledger.refusal import usd
 from gateway.ledger.reports import NO_TAG, report
 from gateway.types import Usage
 
@@ -209,13 +206,3 @@ async def test_a_hundred_million_attempts_are_reported_from_their_cells(store: R
     rows = await report(store, "main", start, start + 30 * DAY, ("model",), now=NOON)
     assert costs(rows) == {(f"m{n}",): 30 * 2_000 * 123_456_789_012 for n in range(3)}
     assert sum(row.numbers[0] for row in rows) == 560 * 6_000 * 30
-
-
-@given(nano=st.integers(-(10**17), 10**17))
-def test_money_as_text_is_exact(nano: int) -> None:
-    """At least cents, no more digits than needed, and back again."""
-    text = usd(nano)
-    whole, _, digits = text.lstrip("-").partition(".")
-    assert 2 <= len(digits) <= 9
-    assert (digits[-1] != "0" or len(digits) == 2) and whole.isdigit()
-    assert (-1 if text[0] == "-" else 1) * int(whole + digits.ljust(9, "0")) == nano

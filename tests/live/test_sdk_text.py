@@ -13,7 +13,7 @@ from running import RunningGateway
 from scenes import Scene
 from talk import entries
 
-from gateway.api.replies import usd
+from gateway.money import usd
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
@@ -73,7 +73,7 @@ def test_the_cost_of_a_stream(client: openai.OpenAI, gateway: RunningGateway, sc
         last = list(stream)[-1]
     (entry,) = entries(gateway, stream.response.headers["x-gateway-request-id"])
     usage = last.usage.to_dict() if last.usage else {}
-    assert usage.get("cost_usd") == (usd(entry["cost_nano_usd"]).decode() if asked else None)
+    assert usage.get("cost_usd") == (usd(entry["cost_nano_usd"]) if asked else None)
 
 
 async def test_stream_from_the_async_client(async_client: openai.AsyncOpenAI, scene: Scene) -> None:
