@@ -152,7 +152,7 @@ class OpenAiStream(ChatStream):
                 kept = stop
             at = stop
         out.append(text[kept:at])
-        return b"".join([piece for piece in out if piece])  # no copy where there is but one
+        return out[0] if len(out) == 1 else b"".join(out)
 
     # -------------------------------------------------------------------------------------------------------- judging
 

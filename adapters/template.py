@@ -34,24 +34,30 @@ class Template:
         `text` holds whole events and has the prefix at `at`. `alone`: look at one event only, since others were found
         among them and searching to the end again and again would be slow.
         """
-        if not alone:
-            stop = text.rfind(self.suffix, at) + len(self.suffix)
-            if stop >= at + self.size:
-                # Each event is a line and a blank one, since JSON has no raw line ends. To cut at these, put it all
-                # together again and compare takes half the time of counting line ends and joints: finding a byte,
-                # copying and comparing look at many bytes in one step, counting at each.
-                lines = BytesIO(text)
-                lines.seek(at)
-                start, end = len(self.prefix), 1 - len(self.suffix)
-                said = [line[start:end] for line in lines.readlines(stop - at)[::2]]
-                again = self.joint.join(said)
-                whole = at + start + len(again) + len(self.suffix) == stop and text.startswith(again, at + start)
-                if whole and self._quoted(said):
-                    return stop, len(said)
         stop = text.index(b"\n", at) + 2
+        if not alone and stop < len(text) and (many := self._many(text, at)) is not None:
+            return many
         said = [text[at + len(self.prefix) : stop - len(self.suffix)]]
         fits = stop >= at + self.size and text.startswith(self.suffix, stop - len(self.suffix))
         return (stop, 1) if fits and self._quoted(said) else (at, 1)
+
+    def _many(self, text: bytes, at: int) -> tuple[int, int] | None:
+        """The run up to the last suffix; None where something else stands in between.
+
+        Each event is a line and a blank one, since JSON has no raw line ends. To cut at these, put it all together
+        again and compare takes half the time of counting line ends and joints: finding a byte, copying and comparing
+        look at many bytes in one step, counting at each.
+        """
+        stop = text.rfind(self.suffix, at) + len(self.suffix)
+        if stop < at + self.size:
+            return None
+        lines = BytesIO(text)
+        lines.seek(at)
+        start, end = len(self.prefix), 1 - len(self.suffix)
+        said = [line[start:end] for line in lines.readlines(stop - at)[::2]]
+        again = self.joint.join(said)
+        whole = at + start + len(again) + len(self.suffix) == stop and text.startswith(again, at + start)
+        return (stop, len(said)) if whole and self._quoted(said) else None
 
     def _quoted(self, said: list[bytes]) -> bool:
         """Whether all quotes within these texts have a backslash; False where that is not certain."""
