@@ -62,7 +62,6 @@ class Connection(asyncio.BufferedProtocol):
         "_loop",
         "_parser",
         "_partial_head",
-        "_parts",
         "_paused",
         "_poll",
         "_status",
@@ -75,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         "holds_slot",
         "idle_since",
         "on_body",
+        "parts",
         "pool",
         "response",
         "reused",
@@ -101,8 +101,9 @@ class Connection(asyncio.BufferedProtocol):
         """How many of the bytes written last had not reached the peer when it did so on a connection that had
         served."""
         self._partial_head = bytearray()
-        self._parts: list[bytes] = []
-        self.on_body = self._parts.append  # called by the parser for each piece of body, without a Python frame
+        self.parts: list[bytes] = []
+        """The pieces of body that its reader has not taken."""
+        self.on_body = self.parts.append  # called by the parser for each piece of body, without a Python frame
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     # ------------------------------------------------------------ what its holder does
@@ -144,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def take(self) -> bytes:
         """The body bytes that have arrived since the last call, joined."""
-        parts = self._parts
+        parts = self.parts
         if not parts:
             return b""
         data = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -174,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
     def fail(self, error: BaseException) -> None:
         """Ends the exchange with this error, and the connection with it."""
         response = self.response
-        rest = b"".join(self._parts)
+        rest = b"".join(self.parts)
         self.drop()
         if response is not None:
             response.ended(rest, error)
@@ -182,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
     def drop(self) -> None:
         """Closes the socket at once and gives back the slot. May be called at any time and again."""
         self.response = None
-        self._parts.clear()
+        self.parts.clear()
         if self._upload is not None:
             self._upload.cancel()
         if self._transport is not None:
@@ -198,7 +199,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(TotalTimeout("the exchange took longer than its total limit"))
         elif not self._in_body:
             self.fail(FirstByteTimeout("no response head arrived in time"))
-        elif self._parts and response.waiter is None:  # it is the reader who is slow
+        elif self.parts and response.waiter is None:  # it is the reader who is slow
             self.deadline = min(now + self._idle_s, self._ends)
         else:
             self.fail(IdleTimeout(f"the response body stood still for {self._idle_s:g} s"))
@@ -269,7 +270,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(Disconnected("the peer spoke before it was asked", sent=False))
             return
         poisoned = False
-        was_in_body, had = self._in_body, len(self._parts)
+        was_in_body, had = self._in_body, len(self.parts)
         data = self.pool.room[:nbytes]  # whoever keeps of it copies that: the parser the body, we the head
         try:
             if not was_in_body:
@@ -288,7 +289,7 @@ class Connection(asyncio.BufferedProtocol):
             poisoned = True  # bytes after the end: the answer stands, the connection cannot be trusted any more
         if self._complete:
             self._end(response, reusable=self._keep and not poisoned)
-        elif len(self._parts) > had:
+        elif len(self.parts) > had:
             self._buffered += nbytes
             self._moved_on(response)
             if self._buffered > self._full_at:
@@ -418,7 +419,7 @@ class Connection(asyncio.BufferedProtocol):
             response.wake()
 
     def _end(self, response: Response, *, reusable: bool) -> None:
-        parts = self._parts
+        parts = self.parts
         rest = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         transport = self._transport
@@ -437,7 +438,7 @@ class Connection(asyncio.BufferedProtocol):
         """The reader is behind by more than its mark, counted with chunk framing: counts again without it, and acts."""
         response = self.response
         assert response is not None
-        self._buffered = sum(map(len, self._parts))
+        self._buffered = sum(map(len, self.parts))
         if self._buffered <= self._full_at:
             return
         if self._draining:

@@ -108,6 +108,30 @@ async def test_members_of_a_stream_are_decoded_as_they_come(engine: Engine) -> N
         assert [data async for data in response.chunks()] == [b"one", b"two"]
 
 
+async def test_what_a_small_piece_inflates_to_comes_whole_before_the_next_one(engine: Engine) -> None:
+    """Steps of it are left in the decoder while the connection has nothing new."""
+    read_all = asyncio.Event()
+
+    async def handle(session: Session) -> None:
+        await session.request()
+        deflater = zlib.compressobj(wbits=31)
+        piece = deflater.compress(_TEXT) + deflater.flush(zlib.Z_SYNC_FLUSH)
+        raw = chunked(piece, deflater.flush()).replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n", 1)
+        cut = raw.index(piece) + len(piece)
+        await session.send(raw[:cut])
+        await read_all.wait()
+        await session.send(raw[cut:])
+
+    async with listening(handle) as peer, asyncio.timeout(10):
+        response = await engine.send(peer.endpoint(), b"x", Timeouts())
+        text = b""
+        while len(text) < len(_TEXT):
+            text += await anext(response.chunks())
+        read_all.set()
+        assert [data async for data in response.chunks()] == []
+        assert text == _TEXT
+
+
 async def test_an_empty_body_may_claim_any_known_encoding(engine: Engine) -> None:
     """Servers put the header on answers without content too."""
     async with listening(saying(answer(b"", b"200 OK", b"content-encoding: gzip"))) as peer:
