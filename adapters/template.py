@@ -37,9 +37,11 @@ class Template:
         stop = text.index(b"\n", at) + 2
         if not alone and stop < len(text) and (many := self._many(text, at)) is not None:
             return many
-        said = [text[at + len(self.prefix) : stop - len(self.suffix)]]
-        fits = stop >= at + self.size and text.startswith(self.suffix, stop - len(self.suffix))
-        return (stop, 1) if fits and self._quoted(said) else (at, 1)
+        last = stop - len(self.suffix)
+        fits = stop >= at + self.size and text.startswith(self.suffix, last)
+        if fits and (not self.counted or _quoted([text[at + len(self.prefix) : last]])):
+            return stop, 1
+        return at, 1
 
     def _many(self, text: bytes, at: int) -> tuple[int, int] | None:
         """The run up to the last suffix; None where something else stands in between.
@@ -57,14 +59,13 @@ class Template:
         said = [line[start:end] for line in lines.readlines(stop - at)[::2]]
         again = self.joint.join(said)
         whole = at + start + len(again) + len(self.suffix) == stop and text.startswith(again, at + start)
-        return (stop, len(said)) if whole and self._quoted(said) else None
+        return (stop, len(said)) if whole and (not self.counted or _quoted(said)) else None
 
-    def _quoted(self, said: list[bytes]) -> bool:
-        """Whether all quotes within these texts have a backslash; False where that is not certain."""
-        if not self.counted:
-            return True
-        closed = b'"'.join((*said, b""))  # a backslash at a text's end would belong to the quote that closes it
-        return closed.count(b'"') - closed.count(b'\\"') == len(said)
+
+def _quoted(said: list[bytes]) -> bool:
+    """Whether all quotes within these texts have a backslash; False where that is not certain."""
+    closed = b'"'.join((*said, b""))  # a backslash at a text's end would belong to the quote that closes it
+    return closed.count(b'"') - closed.count(b'\\"') == len(said)
 
 
 def learned(block: bytes, key: str, *, counted: bool = False) -> Template | None:
