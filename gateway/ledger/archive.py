@@ -14,9 +14,9 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -102,7 +102,8 @@ class Archive:
         path = self.folder / "id"
         if not path.exists():
             aside = self.folder / f".id-{secrets.token_hex(8)}"
-            _write(aside, secrets.token_hex(16).encode())
+            with _new(aside) as file:
+                file.write(secrets.token_hex(16).encode())
             with suppress(FileExistsError):
                 os.link(aside, path)
             aside.unlink()
@@ -118,18 +119,19 @@ class Archive:
         """
         folder = self._of(tenant) / _ASIDE
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lines = [archived(id, text) for id, record in records for text in lines_of(record)]
         header = Header(
             tenant=tenant,
             after=id_text(after),
             first=id_text(records[0][0]),
             last=id_text(records[-1][0]),
             records=len(records),
-            lines=len(lines),
+            lines=sum(record.count(b"\n") + 1 for _, record in records),
         )
         path = folder / f"{header.first}-{header.last}-{secrets.token_hex(8)}"
-        whole = b"\n".join([_encode(header), *lines, b""])
-        _write(path, gzip.compress(whole, _LEVEL, mtime=0))
+        with _new(path) as file, gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
+            packed.write(_encode(header) + b"\n")
+            for id, record in records:  # one at a time: what a thread has used at its most, its process keeps
+                packed.writelines([archived(id, text) + b"\n" for text in lines_of(record)])
         return path
 
     def keep(self, tenant: str, aside: Path) -> Path:
@@ -228,6 +230,18 @@ class Archive:
             raise Missing(file.first, file.last, f"{file.path} is not whole")
         return header, content
 
+    def one_by_one(self, file: ArchiveFile) -> tuple[Header, Iterator[bytes]]:
+        """A file's first line understood, and each other one as it is on the disk, of which never all are held.
+
+        Raises:
+            Missing: it is not as it was written; the lines may still raise it.
+        """
+        lines = _lines(file)
+        try:
+            return _decode_header(next(lines, b"")), lines
+        except msgspec.DecodeError as error:
+            raise _unreadable(file, error) from error
+
     def through(
         self, tenant: str, from_id: Id, to_id: Id, holding: Sequence[bytes] | None = None
     ) -> Iterator[list[Line]]:
@@ -273,6 +287,14 @@ def _unreadable(file: ArchiveFile, error: Exception) -> Missing:
     return Missing(file.first, file.last, f"{file.path} cannot be read ({type(error).__name__})")
 
 
+def _lines(file: ArchiveFile) -> Iterator[bytes]:
+    try:
+        with gzip.open(file.path) as content:
+            yield from content
+    except _UNREADABLE as error:
+        raise _unreadable(file, error) from error
+
+
 def _lines_with(content: bytes, parts: Iterable[bytes]) -> list[bytes]:
     """The lines below the first that have one of these texts, in their order."""
     found: dict[int, int] = {}
@@ -301,9 +323,11 @@ def _files(folder: Path) -> list[ArchiveFile]:
     return found
 
 
-def _write(path: Path, content: bytes) -> None:
+@contextmanager
+def _new(path: Path) -> Iterator[IO[bytes]]:
+    """A file that did not exist, to be written; it is on the disk when this ends."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "wb", closefd=True) as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())

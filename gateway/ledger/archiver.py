@@ -94,7 +94,7 @@ class Archiver:
         """Archives what is due of a tenant's journal.
 
         Raises:
-            StoreDown, redis.exceptions.RedisError, OSError, Unverified: the rest is done next time.
+            StoreDown, redis.exceptions.RedisError, OSError, Unverified, Missing: the rest is done next time.
         """
         await self._watch(tenant)
         if self._archive is None or not self._archive.attached:
@@ -178,16 +178,17 @@ def _compare(archive: Archive, file: ArchiveFile, records: list[Record]) -> None
 
     Raises:
         Unverified: they differ.
+        Missing: it cannot be read.
     """
-    header, content = archive.content(file)
-    kept = [(id, text) for id, record in records for text in lines_of(record)]
-    written = content.split(b"\n")[1:-1]
-    whole = (header.records, header.lines) == (len(records), len(kept))
-    if not whole or written != [archived(id, text) for id, text in kept]:
-        raise Unverified(
-            f"{file.path.name}: {len(written)} lines on the disk, {len(kept)} in the store, or they differ"
-        )
-    for number in {0, len(kept) - 1, *range(0, len(kept), _EACH)}:
-        id, text = kept[number]
-        if parse_archived(written[number]) != (id, parse(text)):
-            raise Unverified(f"{file.path.name}: line {number} means something else than in the store")
+    header, written = archive.one_by_one(file)
+    number = 0
+    for id, record in records:
+        for text in lines_of(record):
+            line = next(written, b"")
+            if line != archived(id, text) + b"\n":
+                raise Unverified(f"{file.path.name}: line {number} is another one than in the store")
+            if number % _EACH == 0 and parse_archived(line) != (id, parse(text)):
+                raise Unverified(f"{file.path.name}: line {number} means something else than in the store")
+            number += 1
+    if (header.records, header.lines) != (len(records), number) or next(written, None) is not None:
+        raise Unverified(f"{file.path.name}: it has not as many lines as the {number} in the store, or says so")

@@ -13,6 +13,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from gateway.background import end
+from gateway.ledger.archive import Missing
 from gateway.ledger.archiver import Archiver, Unverified
 from gateway.ledger.attempt import Attempt
 from gateway.ledger.exchange import TENANTS, Exchange, StoreDown, tag
@@ -171,7 +172,7 @@ class Upkeep:
         for tenant in await self._store.execute_command("SMEMBERS", TENANTS):
             try:
                 await self._archiver.round(tenant.decode())
-            except (OSError, Unverified) as error:
+            except (OSError, Unverified, Missing) as error:
                 log.error("journal_not_archived", tenant=tenant.decode(), why=str(error))
 
     def _register(self) -> None:

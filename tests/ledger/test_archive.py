@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -252,20 +253,33 @@ async def test_what_the_disk_does_not_give_back_is_not_removed(
         return real(id, text.replace(b"acme", b"acne"))
 
     monkeypatch.setattr(archives, "archived", wrong)
-    with pytest.raises(Unverified, match="differ"):
+    with pytest.raises(Unverified, match="line 0 is another one"):
         await mover.round("main")
     monkeypatch.setattr(archivers, "archived", wrong)
     with pytest.raises(Unverified, match="means something else"):
         await mover.round("main")
     monkeypatch.setattr(archives, "archived", real)
     monkeypatch.setattr(archivers, "archived", real)
-    compress = gzip.compress
-    monkeypatch.setattr(gzip, "compress", lambda *given, **more: compress(*given, **more)[:-20])
-    with pytest.raises(Missing, match="cannot be read"):
-        await mover.round("main")
+    write_aside = Archive.write_aside
+    for spoil, problem in (
+        (lambda content: content[:-20], "cannot be read"),
+        (lambda content: content + gzip.compress(b"one more\n"), "not as many lines"),
+        (lambda content: gzip.compress(gzip.decompress(content).splitlines(keepends=True)[0]), "line 0 is another one"),
+        (lambda content: gzip.compress(gzip.decompress(content).replace(b'"records":', b'"records":1', 1)), "says so"),
+        (lambda content: gzip.compress(b""), "cannot be read"),
+    ):
+
+        def spoilt(*given: Any, spoil: Callable[[bytes], bytes] = spoil) -> Path:
+            path = write_aside(*given)
+            path.write_bytes(spoil(path.read_bytes()))
+            return path
+
+        monkeypatch.setattr(Archive, "write_aside", spoilt)
+        with pytest.raises((Missing, Unverified), match=problem):
+            await mover.round("main")
     assert (await store.xlen(OUT), files(place)) == (2, [])
     assert list((place.folder / "tenant=main" / "aside").iterdir()) == []
-    monkeypatch.setattr(gzip, "compress", compress)
+    monkeypatch.setattr(Archive, "write_aside", write_aside)
     await mover.round("main")
     assert await store.xlen(OUT) == 0
 
