@@ -191,4 +191,4 @@ def _compare(archive: Archive, file: ArchiveFile, records: list[Record]) -> None
                 raise Unverified(f"{file.path.name}: line {number} means something else than in the store")
             number += 1
     if (header.records, header.lines) != (len(records), number) or next(written, None) is not None:
-        raise Unverified(f"{file.path.name}: it has not as many lines as the {number} in the store, or says so")
+        raise Unverified(f"{file.path.name}: it holds or announces more or fewer than the {number} lines in the store")
