@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -33,6 +34,8 @@ _ASIDE = "aside"
 _ASIDE_KEPT_S = 3600.0
 _LEVEL = 3
 """A tenth larger than at 6, for half the time."""
+_AT_ONCE = 500
+"""Lines that are held at once: to drop those of a whole file stops every thread for tens of milliseconds."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +62,6 @@ class ArchiveFile(NamedTuple):
     first: Id
     last: Id
     path: Path
-
-
-class Held(NamedTuple):
-    """What a file holds."""
-
-    header: Header
-    lines: list[tuple[Id, Line]]
 
 
 class Missing(GatewayUnavailable):
@@ -197,23 +193,28 @@ class Archive:
             for file in self.files(tenant, moment, (moment[0], 1 << 64)):
                 here = {id for id in wanted - found.keys() if file.first <= id <= file.last}
                 if here:
-                    for id, line in self.read(file, {id_text(id).encode() for id in here}).lines:
+                    _, pages = self.pages(file, {id_text(id).encode() for id in here})
+                    for id, line in chain.from_iterable(pages):
                         if id in here:
                             found.setdefault(id, []).append(line)
         return found
 
-    def read(self, file: ArchiveFile, holding: Iterable[bytes] | None = None) -> Held:
-        """A file; where `holding` is given, only lines that have one of these texts.
+    def pages(
+        self, file: ArchiveFile, holding: Iterable[bytes] | None = None
+    ) -> tuple[Header, Iterator[list[tuple[Id, Line]]]]:
+        """A file's header, and its lines, some at a time: as many at once as requests can wait for.
+
+        Where `holding` is given, only lines that have one of these texts.
 
         Raises:
-            Missing: it is not as it was written.
+            Missing: it is not as it was written; the pages may still raise it.
         """
-        header, content = self.content(file)
-        texts = content.split(b"\n")[1:-1] if holding is None else _lines_with(content, holding)
-        try:
-            return Held(header, [parse_archived(text) for text in texts])
-        except _UNREADABLE as error:
-            raise _unreadable(file, error) from error
+        if holding is None:
+            header, texts = self.one_by_one(file)
+        else:
+            header, content = self.content(file)
+            texts = iter(_lines_with(content, holding))
+        return header, _parsed(file, texts)
 
     def content(self, file: ArchiveFile) -> tuple[Header, bytes]:
         """A file unpacked: its first line understood, and all of it.
@@ -227,7 +228,7 @@ class Archive:
         except _UNREADABLE as error:
             raise _unreadable(file, error) from error
         if content.count(b"\n") != header.lines + 1 or not content.endswith(b"\n"):
-            raise Missing(file.first, file.last, f"{file.path} is not whole")
+            raise _not_whole(file)
         return header, content
 
     def one_by_one(self, file: ArchiveFile) -> tuple[Header, Iterator[bytes]]:
@@ -238,14 +239,15 @@ class Archive:
         """
         lines = _lines(file)
         try:
-            return _decode_header(next(lines, b"")), lines
+            header = _decode_header(next(lines, b""))
         except msgspec.DecodeError as error:
             raise _unreadable(file, error) from error
+        return header, _all(file, header, lines)
 
     def through(
         self, tenant: str, from_id: Id, to_id: Id, holding: Sequence[bytes] | None = None
     ) -> Iterator[list[Line]]:
-        """The lines of the records in this range, both ends included, in order; a file at a time.
+        """The lines of the records in this range, both ends included, in order; some at a time.
 
         All records up to `to_id` must have been archived.
 
@@ -255,14 +257,15 @@ class Archive:
         files = self.files(tenant, from_id, to_id)
         reached = (from_id[0], from_id[1] - 1)
         for file in files:
-            held = self.read(file, holding)
-            if id_of(held.header.after) > reached:
-                raise Missing(reached, id_of(held.header.after), f"{self.folder} does not hold it")
-            yield [line for id, line in held.lines if reached < id <= to_id]  # a file has all records of its range
+            header, pages = self.pages(file, holding)
+            if id_of(header.after) > reached:
+                raise Missing(reached, id_of(header.after), f"{self.folder} does not hold it")
+            for lines in pages:
+                yield [line for id, line in lines if reached < id <= to_id]  # a file has all records of its range
             reached = max(reached, file.last)
         if reached < to_id:
             following = self._first_after(tenant, to_id)
-            if following is None or id_of(self.read(following, ()).header.after) > reached:
+            if following is None or id_of(self.one_by_one(following)[0].after) > reached:
                 raise Missing(reached, to_id, f"{self.folder} does not hold it")
 
     def _first_after(self, tenant: str, id: Id) -> ArchiveFile | None:
@@ -287,10 +290,32 @@ def _unreadable(file: ArchiveFile, error: Exception) -> Missing:
     return Missing(file.first, file.last, f"{file.path} cannot be read ({type(error).__name__})")
 
 
+def _not_whole(file: ArchiveFile) -> Missing:
+    return Missing(file.first, file.last, f"{file.path} is not whole")
+
+
 def _lines(file: ArchiveFile) -> Iterator[bytes]:
     try:
         with gzip.open(file.path) as content:
             yield from content
+    except _UNREADABLE as error:
+        raise _unreadable(file, error) from error
+
+
+def _all(file: ArchiveFile, header: Header, lines: Iterator[bytes]) -> Iterator[bytes]:
+    """These lines, if they are as many as the header says."""
+    number = 0
+    for line in lines:
+        number += 1
+        yield line
+    if number != header.lines:
+        raise _not_whole(file)
+
+
+def _parsed(file: ArchiveFile, texts: Iterator[bytes]) -> Iterator[list[tuple[Id, Line]]]:
+    try:
+        while some := list(islice(texts, _AT_ONCE)):
+            yield list(map(parse_archived, some))
     except _UNREADABLE as error:
         raise _unreadable(file, error) from error
 

@@ -264,7 +264,7 @@ async def test_what_the_disk_does_not_give_back_is_not_removed(
     for spoil, problem in (
         (lambda content: content[:-20], "cannot be read"),
         (lambda content: content + gzip.compress(b"one more\n"), "more or fewer"),
-        (lambda content: gzip.compress(gzip.decompress(content).splitlines(keepends=True)[0]), "line 0 is another one"),
+        (lambda content: gzip.compress(gzip.decompress(content).splitlines(keepends=True)[0]), "not whole"),
         (
             lambda content: gzip.compress(gzip.decompress(content).replace(b'"records":', b'"records":1', 1)),
             "announces",
@@ -347,6 +347,22 @@ async def test_single_lines_are_found_among_many(store: Redis, tmp_path: Path, p
     wanted = [made[n].aid.encode() for n in (7, 3)]
     (lines,) = place.through("main", ids[0], ids[11], [*wanted, wanted[0][:20]])
     assert [line.envelope.aid for line in lines if line.envelope.aid.encode() in wanted] == [made[3].aid, made[7].aid]
+
+
+async def test_a_long_file_is_read_some_lines_at_a_time(store: Redis, tmp_path: Path, place: Archive) -> None:
+    """Requests wait for no more than that; a file that turns out to be cut still says so."""
+    await book(store, tmp_path, 1)
+    ((_, fields),) = await store.xrange(OUT)
+    records = [((1_795_219_200_000, number), fields[b"e"]) for number in range(1_200)]
+    path = place.keep("main", place.write_aside("main", BEGINNING, records))
+    first, last = records[10][0], records[-1][0]
+    assert [len(lines) for lines in place.through("main", first, last)] == [490, 500, 200]
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(lines[:-1])))
+    pages = place.through("main", first, last)
+    assert [len(next(pages)), len(next(pages))] == [490, 500]
+    with pytest.raises(Missing, match="not whole"):
+        list(pages)
 
 
 async def test_what_is_missing_is_said(store: Redis, tmp_path: Path, place: Archive) -> None:
