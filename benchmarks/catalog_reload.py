@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from gateway.catalog.source import CatalogSource
+from gateway.server import TAKE_TURNS_S
 
 MODELS = 1_000
 _TICK_S = 0.001
@@ -36,6 +37,7 @@ def document(models: int, mark: str) -> str:
 
 
 async def measure(rounds: int) -> None:
+    sys.setswitchinterval(TAKE_TURNS_S)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalog.yaml"
         path.write_text(document(MODELS, "0"))

@@ -37,6 +37,10 @@ _KEPT_FREE_BYTES = 32 * 1024 * 1024
 _APART_BYTES = 4 * 1024 * 1024
 """Pieces of memory from this size on are given back as soon as they are free."""
 
+TAKE_TURNS_S = 0.0005
+"""How long the loop's thread waits at most for one that is busy, with a catalog or an archive. Python's own 5 ms would
+be felt by requests, which wait for it several times; the busy one takes hardly longer for it."""
+
 _COLLECT_AFTER = 20_000, 50, 50
 """Python's own thresholds (700, 10, 10) have the collector run for every other request, over what cannot be garbage."""
 
@@ -95,6 +99,7 @@ def run_worker(settings: Settings, listener: socket.socket, parent: int | None =
     """Serves in this process on a socket that already listens; `parent` as for `GracefulServer`."""
     _allow_open_files(2 * settings.max_inflight + _OTHER_FILES)
     _keep_free_memory()
+    sys.setswitchinterval(TAKE_TURNS_S)
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(

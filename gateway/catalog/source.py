@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from gateway.log import get_logger
 
 T = TypeVar("T")
 OnChange = Callable[[Snapshot], None]
-_LET_IN_S = 0.0005
 
 
 def default_catalog_path() -> Path:
@@ -178,15 +176,12 @@ class CatalogSource:
 
 
 def _aside(work: Callable[[], T]) -> T:
-    """Work in a thread that lets the loop's thread in often, and leaves no garbage to look through.
+    """Work in a thread that leaves no garbage to look through.
 
-    The interpreter lets a busy thread run for 5 ms before another may; a request, which waits several times, would feel
-    it. At half a millisecond it does not, and the work takes hardly longer. A collection of garbage stops all threads
-    for tens of milliseconds once it has a large catalog to look through, so it waits, and what was made is then left
-    out of later ones: it holds no cycles, and goes with its last reference.
+    A collection of garbage stops all threads for tens of milliseconds once it has a large catalog to look through, so
+    it waits, and what was made is then left out of later ones: it holds no cycles, and goes with its last reference.
     """
-    interval, collects = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(_LET_IN_S)
+    collects = gc.isenabled()
     gc.disable()
     try:
         return work()
@@ -194,4 +189,3 @@ def _aside(work: Callable[[], T]) -> T:
         if collects:
             gc.freeze()
             gc.enable()
-        sys.setswitchinterval(interval)
